@@ -1,0 +1,163 @@
+//! Accounts: what they are, on which side they grow, and what the cells of the platform use them for.
+
+use aibos_cell::Timestamp;
+use aibos_cell::identifier::is_identifier;
+use serde::{Deserialize, Serialize};
+
+/// The two sides of an entry, and of an account's normal balance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// The left side.
+    Debit,
+    /// The right side.
+    Credit,
+}
+
+/// The five types of double-entry bookkeeping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccountType {
+    /// What we own or are owed.
+    Asset,
+    /// What we owe.
+    Liability,
+    /// What belongs to the owners.
+    Equity,
+    /// What we earned.
+    Income,
+    /// What we spent.
+    Expense,
+}
+
+impl AccountType {
+    /// The side on which the account grows.
+    #[must_use]
+    pub fn normal_balance(self) -> Direction {
+        match self {
+            Self::Asset | Self::Expense => Direction::Debit,
+            Self::Liability | Self::Equity | Self::Income => Direction::Credit,
+        }
+    }
+}
+
+/// What an account is for. Every entry says which kind it means, so that a payment cannot land on an account of ours
+/// that happens to have the name of its destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// What the processor has taken for us and not paid out yet.
+    ProcessorReceivable,
+    /// What we owe a merchant.
+    MerchantPayable,
+}
+
+impl Kind {
+    /// The type of the accounts of this kind.
+    #[must_use]
+    pub fn account_type(self) -> AccountType {
+        match self {
+            Self::ProcessorReceivable => AccountType::Asset,
+            Self::MerchantPayable => AccountType::Liability,
+        }
+    }
+
+    fn describe(self) -> &'static str {
+        match self {
+            Self::ProcessorReceivable => "processor-receivable",
+            Self::MerchantPayable => "merchant-payable",
+        }
+    }
+}
+
+/// An account as it is stored, at [`key`]. It has no currency: it holds a balance in each one it is used in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// What it is for.
+    pub kind: Kind,
+    /// One of the five types.
+    pub r#type: AccountType,
+    /// The side on which it grows.
+    pub normal_balance: Direction,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+}
+
+impl Account {
+    /// A new account, opened by its first use.
+    #[must_use]
+    pub fn open(kind: Kind, now: Timestamp) -> Self {
+        let r#type = kind.account_type();
+        Self { kind, r#type, normal_balance: r#type.normal_balance(), created_at: now.to_string() }
+    }
+}
+
+/// What is expected of an account's code.
+pub const CODE_RULE: &str = "must be 1 to 64 characters of A-Z a-z 0-9 . _ : -";
+
+/// May this be an account's code?
+#[must_use]
+pub fn is_code(text: &str) -> bool {
+    is_identifier(text)
+}
+
+/// The name of an account's record under its [`prefix`].
+pub const RECORD: &str = "about";
+
+/// The prefix of an account's record and counters: one list of it is a consistent answer. A code holds no `/`, so it is
+/// the prefix of no other account.
+#[must_use]
+pub fn prefix(code: &str) -> String {
+    format!("account/{code}/")
+}
+
+/// Where an account's record is stored.
+#[must_use]
+pub fn key(code: &str) -> String {
+    format!("account/{code}/{RECORD}")
+}
+
+/// Why an account of one kind cannot be used as another.
+#[must_use]
+pub fn wrong_kind(code: &str, wanted: Kind) -> String {
+    format!("{code} is not a {} account", wanted.describe())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assets_grow_by_debits_and_liabilities_by_credits() {
+        use AccountType::{Asset, Equity, Expense, Income, Liability};
+        for grows_by_debit in [Asset, Expense] {
+            assert_eq!(grows_by_debit.normal_balance(), Direction::Debit);
+        }
+        for grows_by_credit in [Liability, Equity, Income] {
+            assert_eq!(grows_by_credit.normal_balance(), Direction::Credit);
+        }
+    }
+
+    #[test]
+    fn no_account_is_under_the_prefix_of_another() {
+        let codes = ["acme", "acme-2", "acme.eu", "acme:eu", "acme_eu", "about"];
+        for code in codes {
+            let under: Vec<&str> = codes.into_iter().filter(|other| key(other).starts_with(&prefix(code))).collect();
+            assert_eq!(under, [code]);
+        }
+    }
+
+    #[test]
+    fn the_stored_form_is_fixed() {
+        let account = Account::open(Kind::MerchantPayable, Timestamp::from_milliseconds(0));
+        assert_eq!(
+            serde_json::to_value(account).expect("JSON"),
+            serde_json::json!({
+                "kind": "merchant-payable",
+                "type": "liability",
+                "normal_balance": "credit",
+                "created_at": "1970-01-01T00:00:00.000Z",
+            })
+        );
+    }
+}

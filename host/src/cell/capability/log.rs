@@ -1,0 +1,28 @@
+//! `aibos:cell/log`: log lines of a cell, with the request's correlation id.
+
+use std::sync::atomic::Ordering;
+
+use crate::cell::binding::aibos::cell::log::{Host, Level};
+use crate::cell::outcome::Stop;
+use crate::cell::store::CellStore;
+use crate::limit;
+
+impl Host for CellStore {
+    async fn write(&mut self, level: Level, mut message: String) -> wasmtime::Result<()> {
+        self.enter()?;
+        if self.tree.log_lines.fetch_add(1, Ordering::Relaxed) >= limit::LOG_LINES_PER_CALL_MAX {
+            return Err(Stop::Limit("log").into());
+        }
+        message.truncate(message.floor_char_boundary(limit::LOG_LINE_BYTES_MAX));
+        let cell = &*self.version.name;
+        let version = self.version.reference.version.as_str();
+        let correlation_id = self.tree.context.correlation;
+        match level {
+            Level::Debug => tracing::debug!(target: "cell", cell, version, %correlation_id, "{message}"),
+            Level::Info => tracing::info!(target: "cell", cell, version, %correlation_id, "{message}"),
+            Level::Warn => tracing::warn!(target: "cell", cell, version, %correlation_id, "{message}"),
+            Level::Error => tracing::error!(target: "cell", cell, version, %correlation_id, "{message}"),
+        }
+        Ok(())
+    }
+}

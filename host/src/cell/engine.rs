@@ -1,0 +1,74 @@
+//! The wasmtime engine of this process and its settings. There is one, because its pool reserves terabytes of address space
+//! (not memory), and one operating-system thread that ticks its epoch.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::limit;
+
+/// Length of an epoch tick: how late a deadline in guest code may be noticed.
+pub const TICK: Duration = Duration::from_millis(5);
+/// Linear memory that a pool slot keeps mapped between calls: faulting pages in costs more than clearing this much.
+const KEEP_RESIDENT_BYTES: usize = 512 * 1024;
+/// Instances alive at once, for all cells together.
+const INSTANCES_MAX: u32 = 2 * limit::CONCURRENCY_MAX;
+
+static ENGINE: LazyLock<Result<Engine, String>> = LazyLock::new(|| start().map_err(|error| format!("{error:#}")));
+
+/// The serving engine, or why this machine cannot have one.
+pub fn engine() -> Result<&'static Engine, String> {
+    ENGINE.as_ref().map_err(Clone::clone)
+}
+
+fn start() -> wasmtime::Result<Engine> {
+    let engine = Engine::new(&settings())?;
+    let ticking = engine.weak();
+    std::thread::Builder::new().name("epoch".into()).spawn(move || {
+        while let Some(engine) = ticking.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(TICK);
+        }
+    })?;
+    Ok(engine)
+}
+
+/// Compiles a component to machine code on an engine of its own: wasmtime 48 keeps what it compiled for an engine's whole
+/// life (#13912), so the serving engine only ever loads.
+pub fn compile(wasm: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    Engine::new(&settings())?.precompile_component(wasm)
+}
+
+fn settings() -> Config {
+    let mut pool = PoolingAllocationConfig::default();
+    pool.total_component_instances(INSTANCES_MAX)
+        .total_core_instances(INSTANCES_MAX * 4)
+        .total_memories(INSTANCES_MAX)
+        .total_tables(INSTANCES_MAX * 4)
+        .total_stacks(INSTANCES_MAX)
+        .max_memories_per_component(1)
+        .max_core_instances_per_component(32)
+        .max_tables_per_component(8)
+        .table_elements(limit::TABLE_ELEMENTS_MAX)
+        .max_memory_size(bytes(limit::MEMORY_MB_MAX))
+        .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
+        .table_keep_resident(16 * 1024);
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .concurrency_support(false)
+        .consume_fuel(true)
+        .epoch_interruption(true)
+        .memory_init_cow(true)
+        .max_wasm_stack(limit::GUEST_STACK_BYTES_MAX)
+        .async_stack_size(2 * limit::GUEST_STACK_BYTES_MAX);
+    config
+}
+
+/// Mebibytes as bytes.
+#[must_use]
+pub fn bytes(mebibytes: u64) -> usize {
+    usize::try_from(mebibytes.saturating_mul(1024 * 1024)).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,169 @@
+//! Runs one call of a cell: a fresh instance, its fuel, its deadline, and the judgement of how it ended.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::component::TypedFunc;
+use wasmtime::{Store, UpdateDeadline};
+
+use super::binding::aibos::cell::health::Status;
+use super::binding::{Request, Response};
+use super::outcome::{Outcome, Stop};
+use super::store::{CellStore, Purpose, Tree};
+use super::version::CellVersion;
+use crate::limit;
+
+/// Everything that one call needs.
+#[derive(Debug)]
+pub struct Invocation {
+    /// The code.
+    pub version: Arc<CellVersion>,
+    /// The request's tree.
+    pub tree: Arc<Tree>,
+    /// The cell that calls.
+    pub caller: Option<Arc<str>>,
+    /// 1 for the outermost call.
+    pub depth: u32,
+    /// Fuel that it may use.
+    pub fuel: u64,
+    /// When it is stopped.
+    pub deadline: Instant,
+}
+
+/// How a call ended and what it cost.
+#[derive(Debug)]
+pub struct Ended<T> {
+    /// What came of it.
+    pub result: Result<T, Outcome>,
+    /// Fuel that the engine counted. After a trap it is a lower bound: what was used since the engine last wrote the counter
+    /// back is lost (wasmtime #13802).
+    pub fuel_used: u64,
+    /// Fuel to be charged: what was used, or the whole grant when the call did not return.
+    pub fuel_charged: u64,
+}
+
+/// Calls the cell's `handler`.
+pub async fn handle(invocation: Invocation, request: Request) -> Ended<Response> {
+    let output_bytes_max = usize::try_from(invocation.version.manifest.limits.output_kb * 1024).unwrap_or(usize::MAX);
+    let mut ended = run(invocation, Purpose::Handle, async |store, version| {
+        let instance = version.instance.instantiate_async(&mut *store).await?;
+        strike(store);
+        let handle: TypedFunc<(&Request,), (Response,)> = instance.get_typed_func(&mut *store, version.handle)?;
+        let (response,) = handle.call_async(&mut *store, (&request,)).await?;
+        Ok(response)
+    })
+    .await;
+    if let Ok(response) = &ended.result
+        && let Err(outcome) = check_response(response, output_bytes_max)
+    {
+        ended.result = Err(outcome);
+    }
+    ended
+}
+
+/// Asks the cell's `health`; a cell without one is healthy when it can be started and its handler has the right shape.
+pub async fn health(invocation: Invocation) -> Ended<Status> {
+    run(invocation, Purpose::Health, async |store, version| {
+        let instance = version.instance.instantiate_async(&mut *store).await?;
+        strike(store);
+        let _shape: TypedFunc<(&Request,), (Response,)> = instance.get_typed_func(&mut *store, version.handle)?;
+        let Some(check) = version.health else { return Ok(Status::Healthy) };
+        let check: TypedFunc<(), (Status,)> = instance.get_typed_func(&mut *store, check)?;
+        let (status,) = check.call_async(&mut *store, ()).await?;
+        Ok(status)
+    })
+    .await
+}
+
+async fn run<T, F>(invocation: Invocation, purpose: Purpose, call: F) -> Ended<T>
+where
+    F: AsyncFnOnce(&mut Store<CellStore>, Arc<CellVersion>) -> wasmtime::Result<T>,
+{
+    let Invocation { version, tree, caller, depth, fuel, deadline } = invocation;
+    let started = Instant::now();
+    let fault = tree.catalog.faults(&version.name);
+    let engine = version.instance.engine().clone();
+    let data = CellStore::new(tree, Arc::clone(&version), caller, depth, deadline, fault, purpose);
+    let mut store = match arm(&engine, data, fuel) {
+        Ok(store) => store,
+        Err(error) => return Ended { result: Err(Outcome::of_error(error)), fuel_used: 0, fuel_charged: 0 },
+    };
+    // The epoch stops guest code; the timer wakes a host call that waits. A little later, so that the epoch comes first.
+    let patience = deadline.saturating_duration_since(Instant::now()) + 2 * super::engine::TICK;
+    let result = match tokio::time::timeout(patience, call(&mut store, Arc::clone(&version))).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Outcome::of_error(error)),
+        Err(_elapsed) => Err(Outcome::TimedOut),
+    };
+    let fuel_used = fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+    let fuel_charged = if result.is_ok() { fuel_used } else { fuel };
+    measure(
+        &version.name,
+        result.as_ref().map_or_else(Outcome::label, |_| "returned"),
+        started.elapsed(),
+        fuel_charged,
+    );
+    Ended { result, fuel_used, fuel_charged }
+}
+
+/// A store with its limits, its fuel and its deadline.
+fn arm(engine: &wasmtime::Engine, data: CellStore, fuel: u64) -> wasmtime::Result<Store<CellStore>> {
+    let mut store = Store::new(engine, data);
+    store.limiter(|data| data);
+    store.set_fuel(fuel)?;
+    store.epoch_deadline_callback(|store| {
+        let data = store.data();
+        if let Some(fault) = data.fault.at_start.filter(|_| data.started) {
+            return Err(Stop::Injected(fault.to_string()).into());
+        }
+        if Instant::now() >= data.deadline {
+            return Err(Stop::Deadline.into());
+        }
+        // A long call shares its worker with the others, one tick at a time.
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    });
+    store.set_epoch_deadline(1);
+    // More than the largest request or value that crosses at once; the default of 128 MiB would be the host's memory.
+    store.set_hostcall_fuel(limit::HOST_CALL_BYTES_MAX);
+    Ok(store)
+}
+
+/// Lets an armed fault strike at the guest's next instruction: its epoch deadline is now.
+fn strike(store: &mut Store<CellStore>) {
+    let data = store.data_mut();
+    data.started = true;
+    if data.fault.at_start.is_some() {
+        store.set_epoch_deadline(0);
+    }
+}
+
+fn check_response(response: &Response, output_bytes_max: usize) -> Result<(), Outcome> {
+    if response.body.len() > output_bytes_max {
+        return Err(Outcome::OutputExceeded);
+    }
+    let bad = |reason: String| Err(Outcome::BadResponse(reason));
+    if !(200..=599).contains(&response.status) {
+        return bad(format!("status {} is not between 200 and 599", response.status));
+    }
+    let bytes: usize = response.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if response.headers.len() > limit::REPLY_HEADERS_MAX || bytes > limit::REPLY_HEADER_BYTES_MAX {
+        return bad(format!(
+            "more than {} headers or {} bytes of them",
+            limit::REPLY_HEADERS_MAX,
+            limit::REPLY_HEADER_BYTES_MAX
+        ));
+    }
+    for (name, value) in &response.headers {
+        if http::HeaderName::from_bytes(name.as_bytes()).is_err() || http::HeaderValue::from_str(value).is_err() {
+            return bad(format!("header {name:?} is not valid"));
+        }
+    }
+    Ok(())
+}
+
+fn measure(cell: &Arc<str>, outcome: &'static str, elapsed: Duration, fuel: u64) {
+    let cell = metrics::SharedString::from(Arc::clone(cell));
+    metrics::histogram!("cell_invocation_duration_seconds", "cell" => cell.clone(), "outcome" => outcome)
+        .record(elapsed.as_secs_f64());
+    metrics::counter!("cell_fuel_consumed_total", "cell" => cell).increment(fuel);
+}

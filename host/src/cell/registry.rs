@@ -1,0 +1,183 @@
+//! From the records of the platform to the snapshot that serves: loads what is active, keeps what is loaded, and swaps.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::de::DeserializeOwned;
+
+use super::catalog::{ActiveCell, Catalog, CellRecord, Gate};
+use super::fault::Fault;
+use super::manifest::Manifest;
+use super::version::{CellVersion, VersionRecord};
+use crate::config::Chaos;
+use crate::id::TenantId;
+use crate::state::{Scan, Space, StateKey};
+use crate::storage::{Storage, StorageError};
+
+/// Versions kept loaded for each cell beside the active one: uploads that wait for their activation.
+const LOADED_MAX: usize = 4;
+
+/// Keeps loaded versions, slots and counters between snapshots.
+#[derive(Debug, Default)]
+pub struct Registry {
+    loaded: Mutex<HashMap<String, Vec<Arc<CellVersion>>>>,
+    gates: Mutex<HashMap<String, (u32, Arc<Gate>)>>,
+    /// One refresh at a time: a slow one must not overwrite a newer snapshot.
+    pub refreshing: tokio::sync::Mutex<()>,
+}
+
+/// The key of a cell's record.
+#[must_use]
+pub fn cell_key(name: &str) -> StateKey {
+    platform().key(format!("cell/{name}"))
+}
+
+/// The key of a version's record.
+#[must_use]
+pub fn version_key(name: &str, version: &str) -> StateKey {
+    platform().key(format!("cell-version/{name}/{version}"))
+}
+
+/// The key of a component's bytes.
+#[must_use]
+pub fn component_key(digest: &str) -> StateKey {
+    platform().key(format!("component/{digest}"))
+}
+
+/// The key of a trap report: a ring of bounded size for each cell.
+#[must_use]
+pub fn trap_key(cell: &str, slot: u64) -> StateKey {
+    platform().key(format!("trap/{cell}/{slot:04}"))
+}
+
+/// The platform's records.
+#[must_use]
+pub fn platform() -> Space {
+    Space::kernel(TenantId::PLATFORM)
+}
+
+/// Whether a commit that touched this key changes what serves.
+#[must_use]
+pub fn concerns(key: &StateKey) -> bool {
+    ["cell/", "route/", "fault/"].iter().any(|prefix| key.key.starts_with(prefix))
+}
+
+impl Registry {
+    /// Keeps a loaded version, so that its activation is a swap of a pointer. What serves is never the one that makes room.
+    pub fn keep(&self, version: Arc<CellVersion>) {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let versions = loaded.entry(version.reference.name.clone()).or_default();
+        versions.retain(|kept| kept.reference != version.reference);
+        if versions.len() >= LOADED_MAX {
+            let idle = versions.iter().position(|kept| Arc::strong_count(kept) == 1);
+            idle.map(|place| versions.remove(place));
+        }
+        versions.push(version);
+    }
+
+    /// Builds the snapshot from the records. A version that does not load any more is left out and logged: its neighbours
+    /// must serve.
+    pub async fn snapshot(&self, storage: &Storage, chaos: Chaos) -> Result<Catalog, StorageError> {
+        let mut catalog = Catalog::default();
+        for record in read_all::<CellRecord>(storage, "cell/").await? {
+            let Some(active) = &record.active else { continue };
+            let Some(version) = read_one::<VersionRecord>(storage, version_key(&record.name, active)).await? else {
+                tracing::error!(cell = record.name, version = active, "the record of the active version is missing");
+                continue;
+            };
+            match self.version(storage, &version).await? {
+                Ok(version) => {
+                    let gate = self.gate(&version);
+                    catalog.cells.insert(Arc::clone(&version.name), Arc::new(ActiveCell { version, gate }));
+                }
+                Err(reason) => {
+                    tracing::error!(cell = record.name, version = active, reason, "the cell cannot be loaded");
+                }
+            }
+        }
+        catalog.routes = read_all(storage, "route/").await?;
+        if chaos == Chaos::Enabled {
+            for fault in read_all::<Fault>(storage, "fault/").await? {
+                catalog.faults.entry(fault.cell.clone()).or_default().push(fault);
+            }
+        }
+        Ok(catalog)
+    }
+
+    /// A stored version, loaded; or why it does not load.
+    pub async fn version(
+        &self,
+        storage: &Storage,
+        record: &VersionRecord,
+    ) -> Result<Result<Arc<CellVersion>, String>, StorageError> {
+        if let Some(loaded) = self.loaded_version(record) {
+            return Ok(Ok(loaded));
+        }
+        let Some(bytes) = storage.read(&[component_key(&record.digest)]).await?.pop().flatten() else {
+            return Ok(Err("its component is missing".into()));
+        };
+        let manifest = match Manifest::parse(&record.manifest) {
+            Ok(manifest) => manifest,
+            Err(faults) => return Ok(Err(faults.join("; "))),
+        };
+        Ok(match CellVersion::load(manifest, bytes.value.to_vec()).await {
+            Ok(version) => {
+                let version = Arc::new(version);
+                self.keep(Arc::clone(&version));
+                Ok(version)
+            }
+            Err(reasons) => Err(reasons.into_iter().map(|reason| reason.message).collect::<Vec<_>>().join("; ")),
+        })
+    }
+
+    /// By content: the same version number may have been tried with other bytes.
+    fn loaded_version(&self, record: &VersionRecord) -> Option<Arc<CellVersion>> {
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |kept: &&Arc<CellVersion>| {
+            kept.reference.version == record.version
+                && kept.reference.digest == record.digest
+                && kept.manifest.text == record.manifest
+        };
+        loaded.get(&record.name)?.iter().find(same).cloned()
+    }
+
+    /// The cell's gate; a new one when its concurrency changed.
+    fn gate(&self, version: &CellVersion) -> Arc<Gate> {
+        let concurrency = version.manifest.limits.concurrency;
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = gates.get(&version.reference.name).filter(|(slots, _)| *slots == concurrency);
+        if let Some((_, gate)) = kept {
+            return Arc::clone(gate);
+        }
+        let gate = Arc::new(Gate::new(concurrency));
+        gates.insert(version.reference.name.clone(), (concurrency, Arc::clone(&gate)));
+        gate
+    }
+}
+
+async fn read_one<T: DeserializeOwned>(storage: &Storage, key: StateKey) -> Result<Option<T>, StorageError> {
+    let found = storage.read(std::slice::from_ref(&key)).await?.pop().flatten();
+    found.map(|versioned| decode(&key.key, &versioned.value)).transpose()
+}
+
+async fn read_all<T: DeserializeOwned>(storage: &Storage, prefix: &str) -> Result<Vec<T>, StorageError> {
+    const PAGE: u32 = 500;
+    let mut records = Vec::new();
+    let mut scan = Scan { space: platform(), prefix: prefix.to_owned(), after: None, limit: PAGE };
+    loop {
+        let page = storage.scan(&scan).await?;
+        let full = page.len() >= PAGE as usize;
+        scan.after = page.last().map(|entry| entry.key.clone());
+        for entry in page {
+            records.push(decode(&entry.key, &entry.versioned.value)?);
+        }
+        if !full {
+            return Ok(records);
+        }
+    }
+}
+
+fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, StorageError> {
+    serde_json::from_slice(bytes)
+        .map_err(|cause| StorageError::Corrupt { table: "state", what: format!("record {key}: {cause}") })
+}

@@ -1,0 +1,210 @@
+//! What one invocation carries: its limits, its deadline, its place in the tree of calls. Dropped with its instance.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use wasmtime::ResourceLimiter;
+use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
+
+use super::catalog::Catalog;
+use super::fault::Armed;
+use super::outcome::{Stop, TrapReport};
+use super::version::CellVersion;
+use crate::audit::CellReference;
+use crate::context::Context;
+use crate::id::TenantId;
+use crate::limit;
+use crate::state::Space;
+use crate::state::work::Work;
+
+/// What all invocations of one request share. The whole tree runs on the versions that were active when it began.
+#[derive(Debug)]
+pub struct Tree {
+    /// Who, when, which request.
+    pub context: Context,
+    /// Reads and staged changes.
+    pub work: Arc<Work>,
+    /// The pinned versions.
+    pub catalog: Arc<Catalog>,
+    /// Settings of cells.
+    pub settings: Arc<HashMap<String, HashMap<String, String>>>,
+    /// Host calls so far, of all cells.
+    pub host_calls: AtomicU32,
+    /// Staged bytes so far, of all cells; dropped ones count too.
+    pub staged_bytes: AtomicUsize,
+    /// Staged writes so far.
+    pub staged_writes: AtomicUsize,
+    /// Events so far.
+    pub events: AtomicUsize,
+    /// Audit notes so far.
+    pub notes: AtomicUsize,
+    /// Log lines so far.
+    pub log_lines: AtomicU32,
+    /// Failures below the outermost call.
+    pub failures: Mutex<Vec<(CellReference, TrapReport)>>,
+}
+
+impl Tree {
+    /// A tree in which nothing has happened yet.
+    #[must_use]
+    pub fn new(
+        context: Context,
+        work: Arc<Work>,
+        catalog: Arc<Catalog>,
+        settings: Arc<HashMap<String, HashMap<String, String>>>,
+    ) -> Self {
+        Self {
+            context,
+            work,
+            catalog,
+            settings,
+            host_calls: AtomicU32::new(0),
+            staged_bytes: AtomicUsize::new(0),
+            staged_writes: AtomicUsize::new(0),
+            events: AtomicUsize::new(0),
+            notes: AtomicUsize::new(0),
+            log_lines: AtomicU32::new(0),
+            failures: Mutex::default(),
+        }
+    }
+
+    /// Remembers a failure below the outermost call: its caller may handle it, its report is kept all the same.
+    pub fn failed(&self, cell: CellReference, report: TrapReport) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() < limit::FAILURES_PER_REQUEST_MAX {
+            failures.push((cell, report));
+        }
+    }
+}
+
+/// What an invocation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To answer a request.
+    Handle,
+    /// To judge itself: without a tenant, so without state.
+    Health,
+}
+
+/// The data of a wasmtime store.
+pub struct CellStore {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    /// The request.
+    pub tree: Arc<Tree>,
+    /// The code that runs.
+    pub version: Arc<CellVersion>,
+    /// The cell that called this one.
+    pub caller: Option<Arc<str>>,
+    /// 1 for the outermost call.
+    pub depth: u32,
+    /// When the guest is stopped.
+    pub deadline: Instant,
+    /// The faults that strike this call.
+    pub fault: Armed,
+    /// Whether the guest's export is being called: faults wait for that.
+    pub started: bool,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Host calls of this invocation.
+    pub host_calls: u32,
+    memory_bytes: usize,
+}
+
+impl CellStore {
+    /// The data of a new invocation. The WASI context grants nothing: no file, no socket, no environment.
+    #[must_use]
+    pub fn new(
+        tree: Arc<Tree>,
+        version: Arc<CellVersion>,
+        caller: Option<Arc<str>>,
+        depth: u32,
+        deadline: Instant,
+        fault: Armed,
+        purpose: Purpose,
+    ) -> Self {
+        Self {
+            wasi: WasiCtx::builder().max_random_size(limit::WASI_RANDOM_BYTES_MAX).build(),
+            table: resources(),
+            tree,
+            version,
+            caller,
+            depth,
+            deadline,
+            fault,
+            started: false,
+            purpose,
+            host_calls: 0,
+            memory_bytes: 0,
+        }
+    }
+
+    /// Begins a host call: counts it, and lets an armed fault strike.
+    pub fn enter(&mut self) -> Result<(), Stop> {
+        self.host_calls += 1;
+        if let Some(fault) = self.fault.at_host_call(self.host_calls) {
+            return Err(Stop::Injected(fault.to_string()));
+        }
+        if self.tree.host_calls.fetch_add(1, Ordering::Relaxed) >= limit::HOST_CALLS_MAX {
+            return Err(Stop::Limit("host_calls"));
+        }
+        Ok(())
+    }
+
+    /// The tenant of the call; none on a public route without a token.
+    #[must_use]
+    pub fn tenant(&self) -> Option<TenantId> {
+        self.tree.context.actor.tenant().filter(|_| self.purpose == Purpose::Handle)
+    }
+
+    /// The cell's own space for the caller's tenant; none without a tenant.
+    #[must_use]
+    pub fn space(&self) -> Option<Space> {
+        let tenant = self.tenant()?;
+        Some(Space { tenant, name: Arc::clone(&self.version.name) })
+    }
+
+    /// Charges a staged write against the limits of the request.
+    pub fn charge_write(&self, bytes: usize) -> Result<(), Stop> {
+        if self.tree.staged_writes.fetch_add(1, Ordering::Relaxed) >= limit::STATE_WRITES_MAX {
+            return Err(Stop::Limit("writes"));
+        }
+        if self.tree.staged_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > limit::STATE_WRITE_BYTES_MAX {
+            return Err(Stop::Limit("write_bytes"));
+        }
+        Ok(())
+    }
+}
+
+/// A table that cannot grow without end.
+fn resources() -> ResourceTable {
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(limit::WASI_RESOURCES_MAX);
+    table
+}
+
+impl WasiView for CellStore {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+// A refusal would reach a Rust guest as a failed allocation and end as `unreachable`, indistinguishable from its own panic;
+// so a limit is an error of its own type.
+impl ResourceLimiter for CellStore {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let most = super::engine::bytes(self.version.manifest.limits.memory_mb);
+        let total = self.memory_bytes.saturating_sub(current).saturating_add(desired);
+        if total > most {
+            return Err(Stop::Memory(most).into());
+        }
+        self.memory_bytes = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > limit::TABLE_ELEMENTS_MAX { Err(Stop::Limit("table").into()) } else { Ok(true) }
+    }
+}

@@ -1,0 +1,188 @@
+//! A version of a cell, loaded: immutable code, its manifest, and the handle to call it.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
+
+use super::engine;
+use super::linker;
+use super::manifest::Manifest;
+use super::outcome::{Outcome, TrapReport};
+use super::rejection::{Reason, ReasonCode};
+use super::store::CellStore;
+use crate::audit::CellReference;
+use crate::context::Context;
+
+/// A version as it is stored, without its bytes.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct VersionRecord {
+    /// The cell.
+    pub name: String,
+    /// Semantic version.
+    pub version: String,
+    /// SHA-256 of the component, `sha256:` and hex.
+    pub digest: String,
+    /// The text of `cell.toml`.
+    pub manifest: String,
+    /// Size of the component, in bytes.
+    pub bytes: usize,
+    /// When it was uploaded.
+    pub created_at: Timestamp,
+}
+
+/// A version that can be called.
+pub struct CellVersion {
+    /// The cell's name.
+    pub name: Arc<str>,
+    /// Name, version and digest, for audit entries.
+    pub reference: CellReference,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// The component with its imports linked.
+    pub instance: InstancePre<CellStore>,
+    /// `handler.handle`.
+    pub handle: ComponentExportIndex,
+    /// `health.check`, when it is exported.
+    pub health: Option<ComponentExportIndex>,
+}
+
+impl std::fmt::Debug for CellVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CellVersion").field("reference", &self.reference).finish_non_exhaustive()
+    }
+}
+
+impl CellVersion {
+    /// Compiles and links a component, or says why it would not run. Takes seconds for a large component; runs off the
+    /// async threads.
+    pub async fn load(manifest: Manifest, wasm: Vec<u8>) -> Result<Self, Vec<Reason>> {
+        let task = tokio::task::spawn_blocking(move || Self::load_blocking(manifest, &wasm));
+        task.await.unwrap_or_else(|cause| {
+            Err(vec![Reason::new(ReasonCode::NotAComponent, format!("the compiler stopped: {cause}"))])
+        })
+    }
+
+    /// [`CellVersion::load`] on the calling thread.
+    pub fn load_blocking(manifest: Manifest, wasm: &[u8]) -> Result<Self, Vec<Reason>> {
+        check_bytes(wasm).map_err(|reason| vec![reason])?;
+        let engine = engine::engine().map_err(|cause| vec![Reason::new(ReasonCode::LimitExceeded, cause)])?;
+        let code = engine::compile(wasm).map_err(|error| vec![invalid(&error)])?;
+        #[expect(unsafe_code, reason = "the bytes were compiled by `engine::compile` on the line above")]
+        // SAFETY: `code` is the unchanged output of `precompile_component` of the same wasmtime and settings.
+        let component = unsafe { Component::deserialize(engine, &code) }.map_err(|error| vec![invalid(&error)])?;
+        let exports = Exports::find(engine, &component)?;
+        linker::check_imports(engine, &component, &manifest)?;
+        let instance =
+            linker::linker(engine, &manifest).and_then(|linker| linker.instantiate_pre(&component)).map_err(
+                |error| vec![Reason::new(ReasonCode::WrongWorld, format!("the component does not link: {error:#}"))],
+            )?;
+        let reference = CellReference {
+            name: manifest.cell.name.clone(),
+            version: manifest.cell.version.to_string(),
+            digest: digest_of(wasm),
+        };
+        Ok(Self {
+            name: Arc::from(manifest.cell.name.as_str()),
+            reference,
+            manifest,
+            instance,
+            handle: exports.handle,
+            health: exports.health,
+        })
+    }
+}
+
+impl CellVersion {
+    /// The report of a failed invocation of this version.
+    #[must_use]
+    pub fn report(&self, context: &Context, outcome: &Outcome) -> TrapReport {
+        let backtrace = match outcome {
+            Outcome::Trapped(trap) => trap.backtrace.clone(),
+            Outcome::FuelExhausted
+            | Outcome::MemoryExceeded
+            | Outcome::LimitExceeded(_)
+            | Outcome::OutputExceeded
+            | Outcome::BadResponse(_)
+            | Outcome::TimedOut
+            | Outcome::Rejected
+            | Outcome::StorageFailed(_) => Vec::new(),
+        };
+        TrapReport {
+            at: context.now,
+            kind: outcome.label().to_owned(),
+            message: outcome.message(),
+            backtrace,
+            correlation_id: context.correlation,
+            version: self.reference.version.clone(),
+        }
+    }
+}
+
+/// The exports that the host calls.
+struct Exports {
+    handle: ComponentExportIndex,
+    health: Option<ComponentExportIndex>,
+}
+
+impl Exports {
+    fn find(engine: &wasmtime::Engine, component: &Component) -> Result<Self, Vec<Reason>> {
+        let kind = component.component_type();
+        let find = |interface: &str, function: &str| {
+            let prefix = format!("aibos:cell/{interface}@1.");
+            let (name, _) = kind.exports(engine).find(|(name, item)| {
+                name.starts_with(&prefix) && matches!(item.ty, ComponentItem::ComponentInstance(_))
+            })?;
+            let instance = component.get_export_index(None, name)?;
+            component.get_export_index(Some(&instance), function)
+        };
+        let handle = find("handler", "handle").ok_or_else(|| {
+            let exported: Vec<&str> = kind.exports(engine).map(|(name, _)| name).collect();
+            let exported = if exported.is_empty() { "nothing".into() } else { exported.join(", ") };
+            vec![Reason::new(
+                ReasonCode::MissingExport,
+                format!(
+                    "the component exports {exported}, but not aibos:cell/handler@1.0.0; build it for the world \
+                     aibos:cell/cell, in Rust with aibos_cell::export!"
+                ),
+            )]
+        })?;
+        Ok(Self { handle, health: find("health", "check") })
+    }
+}
+
+/// Refuses what is no component before the compiler sees it.
+fn check_bytes(wasm: &[u8]) -> Result<(), Reason> {
+    const MAGIC: &[u8] = b"\0asm";
+    const MODULE: &[u8] = &[1, 0, 0, 0];
+    let reason = |message: &str| Err(Reason::new(ReasonCode::NotAComponent, message));
+    match wasm.split_at_checked(8) {
+        _ if wasm.starts_with(b"\x7fELF") => reason(
+            "this is machine code, compiled ahead of time; upload the .wasm component, the kernel compiles it itself",
+        ),
+        Some((head, _)) if head.starts_with(MAGIC) && head.ends_with(MODULE) => reason(
+            "this is a core WebAssembly module, not a component; build with --target wasm32-wasip2, or wrap it with \
+             `wasm-tools component new`",
+        ),
+        Some((head, _)) if head.starts_with(MAGIC) => Ok(()),
+        Some(_) => {
+            reason("this is not WebAssembly: the first bytes are not \\0asm; upload the .wasm file of the build")
+        }
+        None => reason("the file is empty or cut short; upload the .wasm file of the build"),
+    }
+}
+
+fn invalid(error: &wasmtime::Error) -> Reason {
+    Reason::new(ReasonCode::NotAComponent, format!("the component is not valid or cut short: {error:#}"))
+}
+
+/// SHA-256 of a component as it stands in records: `sha256:` and hex.
+#[must_use]
+pub fn digest_of(wasm: &[u8]) -> String {
+    let hash = digest::digest(&digest::SHA256, wasm);
+    hash.as_ref().iter().fold(String::from("sha256:"), |text, byte| format!("{text}{byte:02x}"))
+}

@@ -1,0 +1,83 @@
+//! The command line's connection to a running kernel.
+
+use clap::Args;
+use http::Method;
+use reqwest::multipart::Form;
+use serde_json::Value;
+
+use super::output::Failure;
+
+/// Which kernel, and as whom.
+#[derive(Debug, Args)]
+pub struct Client {
+    /// Address of the kernel.
+    #[arg(long, env = "AIBOS_URL", default_value = "http://127.0.0.1:8080", global = true)]
+    url: String,
+    /// Access token, from POST /api/v1/auth/login.
+    #[arg(long, env = "AIBOS_TOKEN", hide_env_values = true, global = true)]
+    token: Option<String>,
+    /// Print data as JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl Client {
+    /// Sends a request with an optional JSON body.
+    pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let request = self.request(method, path)?;
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        self.finish(request).await
+    }
+
+    /// Sends a multipart form.
+    pub async fn upload(&self, path: &str, form: Form) -> Result<Value, Failure> {
+        let request = self.request(Method::POST, path)?.multipart(form);
+        self.finish(request).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<reqwest::RequestBuilder, Failure> {
+        let http = reqwest::Client::builder().user_agent(concat!("aibos/", env!("CARGO_PKG_VERSION"))).build()?;
+        let request = http.request(method, format!("{}{path}", self.url.trim_end_matches('/')));
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        })
+    }
+
+    async fn finish(&self, request: reqwest::RequestBuilder) -> Result<Value, Failure> {
+        let response = request.send().await.map_err(|error| {
+            if error.is_connect() {
+                Failure(format!("no kernel answers at {}; start one with `aibos dev`, or set AIBOS_URL", self.url))
+            } else {
+                Failure::from(error)
+            }
+        })?;
+        let status = response.status();
+        let text = response.text().await?;
+        let body: Value = if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? };
+        if status.is_success() {
+            return Ok(body);
+        }
+        Err(Failure(explain(status.as_u16(), &body)))
+    }
+}
+
+/// A problem as a person reads it: its sentence, then each reason or field on a line of its own.
+fn explain(status: u16, problem: &Value) -> String {
+    let text = |name: &str| problem.get(name).and_then(Value::as_str).unwrap_or_default();
+    let mut lines = vec![format!("{status} {}: {}", text("code"), text("detail"))];
+    for list in ["reasons", "errors"] {
+        let items = problem.get(list).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        lines.extend(items.iter().map(|item| {
+            let member = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default();
+            format!("  {}{}: {}", member("code"), member("pointer"), member("message"))
+        }));
+    }
+    if status == 401 {
+        lines.push("Set AIBOS_TOKEN to an access token from POST /api/v1/auth/login.".into());
+    }
+    lines.join("\n")
+}

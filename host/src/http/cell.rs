@@ -1,0 +1,132 @@
+//! The edge of cell routes: everything that is not in the URL table is looked up among the routes of active cells.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::Request;
+use http::request::Parts;
+
+use super::edge::{self, Caller, RouteLabel};
+use super::problem::{Code, Problem};
+use crate::cell::outcome::Outcome;
+use crate::gateway::call::{self, CallError, CellCall};
+use crate::gateway::idempotency::{self, KeyError};
+use crate::gateway::resolve::{NoRoute, Target};
+use crate::kernel::Kernel;
+use crate::limit;
+use crate::rbac::permit::RoutePermit;
+
+/// Answers a request by a cell, or says that there is none.
+pub async fn answer(kernel: Arc<Kernel>, request: Request<Body>) -> Response {
+    edge::enveloped(kernel, "unmatched", request, async move |kernel, caller, parts, body| {
+        let live = kernel.live.load_full();
+        let route = live.resolve(&parts.method, parts.uri.path()).map_err(|none| no_route(&none, &parts))?;
+        let target = Arc::clone(&route.target);
+        let Caller { context, access } = caller;
+        let permit = match RoutePermit::prove(&target.permission, access.as_ref()) {
+            Ok(permit) => permit,
+            Err(denied) => {
+                let problem = Problem::from(denied);
+                edge::audit_denial(&kernel, &context, &target.template, &problem).await?;
+                return Err(problem);
+            }
+        };
+        let body = body.read(limit::BODY_BYTES_MAX).await?;
+        edge::own_tenant_only(&kernel, &context, &parts.headers, &body).await?;
+        let key = idempotency::key(&parts.headers, target.idempotency).map_err(|error| key_problem(error, &target))?;
+        // Without a tenant there is nothing to store the reply under.
+        let key = key.filter(|_| context.actor.tenant().is_some());
+        let Parts { method, uri, headers, .. } = parts;
+        let query = uri.query().map(str::to_owned);
+        let call = CellCall { live, route, context, method, query, headers, body, key };
+        let mut response = call::run(&kernel, call, permit).await.map_err(|error| problem_of(error, &target))?;
+        response.extensions_mut().insert(RouteLabel(Arc::clone(&target.template)));
+        Ok(response)
+    })
+    .await
+}
+
+fn no_route(none: &NoRoute, parts: &Parts) -> Problem {
+    match none {
+        NoRoute::Unknown => Problem::new(
+            Code::NotFound,
+            format!(
+                "There is no route {} {}; GET /openapi.json and GET /api/v1/routes list them.",
+                parts.method,
+                parts.uri.path()
+            ),
+        ),
+        NoRoute::OtherMethods(methods) => Problem::new(
+            Code::MethodNotAllowed,
+            format!("{} is not allowed here; allowed: {}.", parts.method, methods.join(", ")),
+        )
+        .with("allowed_methods", methods.clone())
+        .allow(methods.join(", ")),
+    }
+}
+
+fn key_problem(error: KeyError, target: &Target) -> Problem {
+    match error {
+        KeyError::Required => Problem::new(
+            Code::IdempotencyKeyRequired,
+            format!("{} needs an Idempotency-Key header, so that a repetition has no second effect.", target.template),
+        ),
+        KeyError::Invalid => Problem::invalid("/header/Idempotency-Key", "must be 1 to 255 visible ASCII characters"),
+    }
+}
+
+/// What a client hears of a call that has no reply of its own.
+fn problem_of(error: CallError, target: &Target) -> Problem {
+    let cell = &target.cell;
+    match error {
+        CallError::Work(error) => error.into(),
+        CallError::Commit(error) => error.into(),
+        CallError::Failed(outcome) => failed(&outcome, cell),
+        CallError::Inactive(name) => {
+            Problem::new(Code::CellUnavailable, format!("The cell {name} is not active.")).retry_after(1)
+        }
+        CallError::Overloaded => {
+            Problem::new(Code::CellOverloaded, format!("All slots of the cell {cell} are taken.")).retry_after(1)
+        }
+        CallError::Withheld(status) => {
+            Problem::new(Code::CellFailed, format!("The cell {cell} answered {status}. Nothing was kept."))
+                .retry_after(1)
+        }
+        CallError::Conflicted => {
+            Problem::new(Code::WriteConflict, "Others kept changing what this call reads. Nothing was kept; try again.")
+        }
+        CallError::KeyReused => Problem::new(
+            Code::IdempotencyKeyReused,
+            "This Idempotency-Key was used for another request; take a new key for a new request.",
+        ),
+        CallError::KeyInUse => Problem::new(
+            Code::IdempotencyKeyInUse,
+            "The first request with this Idempotency-Key is still running; ask again.",
+        )
+        .retry_after(1),
+    }
+}
+
+fn failed(outcome: &Outcome, cell: &str) -> Problem {
+    let kept = "Nothing of it was kept; GET /api/v1/cells/";
+    let sentence = |what: &str| format!("The cell {cell} {what}. {kept}{cell}/traps has the report.");
+    match outcome {
+        Outcome::Trapped(_) => Problem::new(Code::CellTrapped, sentence("trapped")).retry_after(1),
+        Outcome::FuelExhausted => Problem::new(Code::FuelExhausted, sentence("used up its fuel")),
+        Outcome::MemoryExceeded => Problem::new(Code::MemoryExceeded, sentence("wanted more memory than it may have")),
+        Outcome::LimitExceeded(limit) => {
+            Problem::new(Code::LimitExceeded, sentence(&format!("exceeded its limit of {limit}"))).with("limit", *limit)
+        }
+        Outcome::OutputExceeded => Problem::new(Code::OutputExceeded, sentence("answered with more than output_kb")),
+        Outcome::BadResponse(_) => Problem::new(Code::BadResponse, sentence("gave an answer that is not valid HTTP")),
+        Outcome::TimedOut => Problem::new(Code::CellTimeout, sentence("used up its time")),
+        Outcome::Rejected => {
+            Problem::new(Code::CellOverloaded, "All instances of this kernel are taken.").retry_after(1)
+        }
+        Outcome::StorageFailed(_) => {
+            Problem::new(Code::StorageUnavailable, "The database cannot be reached. Nothing happened; try again.")
+                .retry_after(1)
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The operations of the control plane, one file for each group of objects.
+
+pub mod audit;
+pub mod bootstrap;
+pub mod cell;
+pub mod cell_route;
+pub mod chaos;
+pub mod documentation;
+pub mod event;
+pub mod key;
+pub mod permission;
+pub mod probe;
+pub mod role;
+pub mod session;
+pub mod tenant;
+pub mod user;

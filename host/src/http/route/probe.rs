@@ -1,0 +1,64 @@
+//! Whether the process runs and can serve.
+
+use axum::response::Response;
+use http::StatusCode;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serialize;
+
+use crate::http::operation::Operation;
+use crate::http::output::{Ok200, Output, with_type};
+use crate::http::problem::{Code, Problem};
+use crate::rbac::permit::Public;
+use crate::state::unit::Receipt;
+use crate::telemetry;
+
+/// A probe's answer.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Alive {
+    /// Always `ok`.
+    pub status: &'static str,
+}
+
+/// `GET /livez`
+pub async fn live(_operation: Operation, _permit: Public, (): ()) -> Result<Ok200<Alive>, Problem> {
+    Ok(Ok200(Alive { status: "ok" }))
+}
+
+/// `GET /readyz`: the database answers and the commit queue has room.
+pub async fn ready(operation: Operation, _permit: Public, (): ()) -> Result<Ok200<Alive>, Problem> {
+    operation.kernel.storage.ping().await.map_err(|error| Problem::from(error).with("failing", "database"))?;
+    let (waiting, most) = operation.kernel.backlog();
+    if waiting * 10 > most * 9 {
+        return Err(Problem::new(Code::StorageUnavailable, "The commit queue is nearly full.")
+            .with("failing", "commit_queue")
+            .retry_after(1));
+    }
+    Ok(Ok200(Alive { status: "ok" }))
+}
+
+/// The Prometheus text.
+#[derive(Debug)]
+pub struct Text(String);
+
+impl Output for Text {
+    const STATUS: StatusCode = StatusCode::OK;
+    fn respond(self, _receipt: &Receipt) -> Response {
+        with_type(Self::STATUS, "text/plain; version=0.0.4", self.0)
+    }
+    fn describe(_generator: &mut SchemaGenerator) -> Option<(&'static str, Schema)> {
+        Some(("text/plain", json_schema!({"type": "string"})))
+    }
+}
+
+/// `GET /metrics`
+pub async fn metrics(operation: Operation, _permit: Public, (): ()) -> Result<Text, Problem> {
+    let kernel = &operation.kernel;
+    let (used, idle) = kernel.storage.connections();
+    metrics::gauge!("db_pool_connections", "state" => "used").set(f64::from(used));
+    metrics::gauge!("db_pool_connections", "state" => "idle").set(f64::from(idle));
+    for cell in kernel.live.load().catalog.cells.values() {
+        let name = metrics::SharedString::from(std::sync::Arc::clone(&cell.version.name));
+        metrics::gauge!("cell_instances", "cell" => name, "state" => "running").set(f64::from(cell.gate.running()));
+    }
+    Ok(Text(telemetry::metrics_text()))
+}

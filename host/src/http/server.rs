@@ -1,0 +1,80 @@
+//! The listening socket: accepts connections, bounds the time for a request head, and drains on shutdown.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tower::ServiceExt;
+
+use super::router;
+use crate::kernel::Kernel;
+use crate::limit;
+
+/// Time for requests in flight after a stop was asked for.
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// Serves until `stop` turns true, then lets requests in flight finish.
+pub async fn serve(kernel: Arc<Kernel>, listener: TcpListener, mut stop: watch::Receiver<bool>) -> io::Result<()> {
+    let router = router::router(&kernel);
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(limit::HEADER_READ_TIMEOUT);
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(limit::CONNECTIONS_MAX));
+    loop {
+        let (stream, peer) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(cause) => {
+                    // Out of file descriptors: wait for one instead of spinning.
+                    tracing::warn!(%cause, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+            () = stopped(&mut stop) => break,
+        };
+        // Replies are small; waiting to fill a segment only delays them.
+        if let Err(cause) = stream.set_nodelay(true) {
+            tracing::debug!(%cause, "a connection was gone before it began");
+            continue;
+        }
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::warn!(most = limit::CONNECTIONS_MAX, "too many connections; one was closed");
+            continue;
+        };
+        let router = router.clone();
+        let service = tower::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            router.clone().oneshot(request.map(Body::new))
+        });
+        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let watched = graceful.watch(connection);
+        #[expect(clippy::disallowed_methods, reason = "tracked by `graceful`, which waits for it at shutdown")]
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(cause) = watched.await {
+                tracing::debug!(%cause, "a connection ended badly");
+            }
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some connections were cut after the drain deadline");
+    }
+    Ok(())
+}
+
+/// Ends when a stop was asked for, or nobody is left to ask for one. The guard of the channel is gone before anything is
+/// waited for, so that serving can be a task of its own.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
+}

@@ -1,0 +1,188 @@
+//! The composition root: builds every part from the configuration, and is the one door through which anything is committed.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::task::JoinHandle;
+
+use crate::audit::AuditEntry;
+use crate::auth::{Identity, IdentityError, Settings};
+use crate::cell::registry::{self, Registry};
+use crate::clock::Clock;
+use crate::config::{Config, Migrations};
+use crate::gateway::Gateway;
+use crate::gateway::resolve::Live;
+use crate::id::TenantId;
+use crate::rbac::Directory;
+use crate::rbac::tenant::bootstrapped;
+use crate::state::KERNEL_SPACE;
+use crate::state::committer::{CommitError, Committer};
+use crate::state::unit::{Unit, Verdict};
+use crate::state::work::Work;
+use crate::storage::{Storage, StorageError};
+
+/// All parts of a running kernel.
+#[derive(Debug)]
+pub struct Kernel {
+    /// Settings.
+    pub config: Config,
+    /// The source of time.
+    pub clock: Clock,
+    /// The database, for reads. Writes go through [`Kernel::commit`].
+    pub storage: Storage,
+    /// Tokens and passwords.
+    pub identity: Identity,
+    /// What users may do.
+    pub directory: Directory,
+    /// What serves now.
+    pub live: ArcSwap<Live>,
+    /// Loaded cells.
+    pub registry: Registry,
+    /// Running requests.
+    pub gateway: Gateway,
+    system: OnceLock<TenantId>,
+    committer: ArcSwapOption<Committer>,
+    committing: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Why a kernel did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The sandbox.
+    #[error("the sandbox cannot start: {0}")]
+    Engine(String),
+    /// Tokens and passwords.
+    #[error("identity cannot start")]
+    Identity(#[from] IdentityError),
+}
+
+impl Kernel {
+    /// Builds a kernel on a migrated database and loads its active cells.
+    pub async fn start(config: Config, clock: Clock) -> Result<Arc<Self>, StartError> {
+        crate::cell::engine::engine().map_err(StartError::Engine)?;
+        let storage = Storage::open(&config.database_url).await?;
+        match config.migrations {
+            Migrations::Apply => _ = storage.migrate_up(clock.now()).await?,
+            Migrations::Leave => storage.check_schema().await?,
+        }
+        let (committer, committing) = Committer::start(storage.clone(), clock.clone());
+        let settings = Settings {
+            master_key: config.master_key.clone(),
+            issuer: config.issuer.clone(),
+            audience: config.audience.clone(),
+        };
+        let kernel = Arc::new(Self {
+            gateway: Gateway::new(&clock),
+            identity: Identity::start(&storage, &committer, &clock, settings).await?,
+            directory: Directory::default(),
+            live: ArcSwap::default(),
+            registry: Registry::default(),
+            system: OnceLock::new(),
+            committer: ArcSwapOption::from_pointee(committer),
+            committing: Mutex::new(Some(committing)),
+            config,
+            clock,
+            storage,
+        });
+        kernel.refresh().await?;
+        Ok(kernel)
+    }
+
+    /// Commits a unit of work and lets every part that keeps a copy of what changed see it, before the reply.
+    pub async fn commit(&self, mut unit: Unit) -> Result<Verdict, CommitError> {
+        self.file_under_system(&mut unit).await;
+        let kernel_writes = || unit.writes.iter().filter(|write| &*write.key().space.name == KERNEL_SPACE);
+        let concerns_access = kernel_writes().any(Directory::concerns);
+        let concerns_cells = kernel_writes().any(|write| registry::concerns(write.key()));
+        let committer = self.committer.load_full().ok_or(CommitError::Unavailable)?;
+        let verdict = committer.commit(unit).await;
+        // Also when the outcome is unknown: it may have happened.
+        if !matches!(verdict, Ok(Verdict::Conflicted(_))) {
+            if concerns_access {
+                self.directory.invalidate();
+            }
+            if concerns_cells {
+                self.refresh_until_done().await;
+            }
+        }
+        verdict
+    }
+
+    /// What happened without a tenant is the operator's to read: its audit entries go to the system tenant, once it exists.
+    async fn file_under_system(&self, unit: &mut Unit) {
+        let homeless = |entry: &&mut AuditEntry| entry.tenant_id == TenantId::PLATFORM;
+        if unit.audit.iter_mut().find(homeless).is_none() {
+            return;
+        }
+        if self.system.get().is_none() {
+            match bootstrapped(&Work::new(self.storage.clone())).await {
+                Ok(Some(made)) => _ = self.system.set(made.tenant_id),
+                Ok(None) => {}
+                Err(cause) => tracing::warn!(%cause, "the system tenant cannot be looked up"),
+            }
+        }
+        if let Some(system) = self.system.get() {
+            unit.audit.iter_mut().filter(homeless).for_each(|entry| entry.tenant_id = *system);
+        }
+    }
+
+    /// A commit that changed what serves must be seen before its reply; a database that hiccups is asked again.
+    async fn refresh_until_done(&self) {
+        for pause_ms in [50, 250, 1000] {
+            match self.refresh().await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "the new snapshot cannot be built yet");
+                    tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                }
+            }
+        }
+    }
+
+    /// Writes an audit entry by itself: of a denial or a failure, durable before its reply.
+    pub async fn record(&self, entry: AuditEntry) -> Result<(), CommitError> {
+        self.commit(Unit { audit: vec![entry], ..Unit::default() }).await.map(|_| ())
+    }
+
+    /// Units of work that wait to be committed, against the limit.
+    #[must_use]
+    pub fn backlog(&self) -> (usize, usize) {
+        self.committer.load().as_ref().map_or((0, 1), |committer| committer.backlog())
+    }
+
+    /// The cell whose manifest publishes events of this type.
+    #[must_use]
+    pub fn reserved_by(&self, kind: &str) -> Option<String> {
+        self.live.load().catalog.publisher(kind).map(str::to_owned)
+    }
+
+    /// The permissions that active cells declare and operators' routes ask for.
+    #[must_use]
+    pub fn declared_permissions(&self) -> Vec<String> {
+        self.live.load().catalog.permissions()
+    }
+
+    /// Builds the snapshot anew and swaps it in. Requests in flight go on with the one that they pinned.
+    pub async fn refresh(&self) -> Result<(), StorageError> {
+        let _one_at_a_time = self.registry.refreshing.lock().await;
+        let catalog = self.registry.snapshot(&self.storage, self.config.chaos).await?;
+        self.live.store(Arc::new(Live::new(catalog)));
+        Ok(())
+    }
+
+    /// Commits what waits, then closes the database.
+    pub async fn stop(&self) {
+        drop(self.committer.swap(None));
+        let committing = self.committing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = committing
+            && tokio::time::timeout(Duration::from_secs(10), task).await.is_err()
+        {
+            tracing::error!("some commits were not finished in time");
+        }
+        self.storage.close().await;
+    }
+}

@@ -1,0 +1,157 @@
+//! Every number that the kernel refuses to exceed, with its reason. Limits of a single cell are set in its `cell.toml`
+//! within the bounds given here.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+/// Time for a client to send its request head; slower clients hold sockets for ever.
+pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// Body of a request to the control plane or a cell, in bytes. JSON of a payment is a few hundred.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Body of an upload of a component, in bytes: a Python component is 18 MB.
+pub const UPLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Headers of a reply of a cell.
+pub const REPLY_HEADERS_MAX: usize = 64;
+/// Names and values of the headers of a reply, in bytes.
+pub const REPLY_HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Page size when the client names none.
+pub const PAGE_DEFAULT: u32 = 50;
+/// Largest page.
+pub const PAGE_MAX: u32 = 200;
+
+/// Units of work that wait for the committer. When full, calls are refused at once instead of piling up.
+pub const COMMIT_QUEUE_MAX: usize = 4096;
+/// Units in one commit: past a few hundred a batch gains nothing and makes the first of it wait.
+pub const COMMIT_BATCH_MAX: usize = 256;
+/// Bytes in one commit: a database has a limit for one message, and one large unit must not fail its neighbours.
+pub const COMMIT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Times that one request is run again because what it read had changed.
+pub const CONFLICT_ATTEMPTS_MAX: u32 = 16;
+/// Reads of one unit of work; each is checked at commit.
+pub const READS_MAX: usize = 10_000;
+
+/// Reading connections to `PostgreSQL`. A server admits 100 by default, and several kernels share it.
+pub const POSTGRES_READERS_MAX: u32 = 16;
+/// Reading connections to `SQLite`; each is a thread that keeps a core busy.
+pub const SQLITE_READERS_MAX: u32 = 4;
+/// Time to wait for a free connection, or for a database that does not answer.
+pub const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time that a database server works on one statement. The slowest waits for other kernels' commits.
+pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Time after which the server ends a commit whose kernel fell silent, so that it does not hold the log's head for ever.
+/// Shorter than [`STATEMENT_TIMEOUT`], or the kernels that wait for it would give up first.
+pub const SILENT_COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for everything before COMMIT, and again for COMMIT, as seen from the kernel: a dead network says nothing.
+pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Length of a state key, in bytes.
+pub const STATE_KEY_BYTES_MAX: usize = 512;
+/// Length of a state value, in bytes. A larger thing is several keys.
+pub const STATE_VALUE_BYTES_MAX: usize = 256 * 1024;
+/// Keys of one `get-many`, entries of one `list`.
+pub const STATE_PAGE_MAX: u32 = 1000;
+/// Staged writes of one call.
+pub const STATE_WRITES_MAX: usize = 1000;
+/// Staged bytes of one call.
+pub const STATE_WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Length of an event's data, in bytes.
+pub const EVENT_DATA_BYTES_MAX: usize = 64 * 1024;
+/// Events of one call.
+pub const EVENTS_PER_CALL_MAX: usize = 100;
+/// Audit notes of one call.
+pub const AUDIT_NOTES_PER_CALL_MAX: usize = 16;
+/// Length of the details of a note, in bytes.
+pub const AUDIT_DETAILS_BYTES_MAX: usize = 4096;
+/// Length of one log line of a cell, in bytes.
+pub const LOG_LINE_BYTES_MAX: usize = 4096;
+/// Log lines of one call.
+pub const LOG_LINES_PER_CALL_MAX: u32 = 256;
+/// Host calls of one call; a loop over host calls burns little fuel in the guest.
+pub const HOST_CALLS_MAX: u32 = 10_000;
+/// Cells that call each other in one request.
+pub const CALL_DEPTH_MAX: u32 = 8;
+
+/// Fuel of one call: default and bounds. A payment through three cells uses a few million.
+pub const FUEL_DEFAULT: u64 = 50_000_000;
+/// Most fuel that a manifest may ask for.
+pub const FUEL_MAX: u64 = 10_000_000_000;
+/// Time of one call, in milliseconds.
+pub const TIMEOUT_MS_DEFAULT: u64 = 1000;
+/// Most time that a manifest may ask for, in milliseconds.
+pub const TIMEOUT_MS_MAX: u64 = 30_000;
+/// Linear memory of a cell, in mebibytes.
+pub const MEMORY_MB_DEFAULT: u64 = 32;
+/// Most memory that a manifest may ask for, in mebibytes; the pool reserves address space for it.
+pub const MEMORY_MB_MAX: u64 = 256;
+/// Body of a cell's reply, in kibibytes.
+pub const OUTPUT_KB_DEFAULT: u64 = 1024;
+/// Most output that a manifest may ask for, in kibibytes.
+pub const OUTPUT_KB_MAX: u64 = 16 * 1024;
+/// Calls of one cell that run at once.
+pub const CONCURRENCY_DEFAULT: u32 = 64;
+/// Most concurrency that a manifest may ask for; the pool holds this many instances for all cells together.
+pub const CONCURRENCY_MAX: u32 = 1000;
+/// Stack of a guest's compiled code, in bytes.
+pub const GUEST_STACK_BYTES_MAX: usize = 512 * 1024;
+/// Elements of one table of a cell (function pointers).
+pub const TABLE_ELEMENTS_MAX: usize = 20_000;
+/// Trap reports kept for each cell.
+pub const TRAPS_KEPT: u64 = 100;
+
+/// Life of an access token. Short, because a disabled user keeps a token but loses every permission at once anyway.
+pub const ACCESS_TOKEN_LIFE: Duration = Duration::from_mins(10);
+/// Passwords hashed at once: each takes 19 MiB and a core for some 20 ms.
+pub const PASSWORD_HASHES_MAX: usize = 2;
+/// Passwords that wait for their turn; past them a sign-in is refused at once instead of after many seconds.
+pub const PASSWORDS_WAITING_MAX: usize = 256;
+/// Length of a password in characters, from and to (OWASP ASVS 5.0, 6.2).
+pub const PASSWORD_LENGTH: (usize, usize) = (8, 128);
+/// Life of a stored reply of an idempotent request.
+pub const IDEMPOTENCY_LIFE: Duration = Duration::from_hours(48);
+
+/// Verified tokens that are remembered: some 200 bytes each.
+pub const TOKENS_CACHED_MAX: u64 = 100_000;
+/// Least time between two readings of the signing keys for an unknown `kid`.
+pub const KEY_RELOAD_PAUSE: Duration = Duration::from_secs(5);
+/// Sessions whose access is remembered.
+pub const ACCESS_CACHED_MAX: u64 = 100_000;
+/// Time after which another kernel's change of a user, role or session is seen here; its own changes are seen at once.
+pub const ACCESS_CACHE_LIFE: Duration = Duration::from_secs(5);
+/// Accounts and addresses whose failed sign-ins are counted.
+pub const THROTTLE_SUBJECTS_MAX: u64 = 100_000;
+/// Failed sign-ins of one account before it must wait.
+pub const FAILURES_FREE_PER_ACCOUNT: u32 = 5;
+/// Failed sign-ins from one address before it must wait.
+pub const FAILURES_FREE_PER_ADDRESS: u32 = 100;
+/// Quiet time after which failed sign-ins no longer count.
+pub const FAILURES_FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_mins(30);
+/// Roles of one user: all are read to decide what the user may do.
+pub const ROLES_PER_USER_MAX: u32 = 100;
+/// Permissions of one role.
+pub const PERMISSIONS_PER_ROLE_MAX: usize = 500;
+/// Characters of the id and the subject of a published event.
+pub const EVENT_NAME_MAX: usize = 256;
+/// Injected faults at once; each is looked at in every call of its cell.
+pub const FAULTS_MAX: usize = 100;
+/// Bytes that one host call may carry into the host.
+pub const HOST_CALL_BYTES_MAX: usize = 20 * 1024 * 1024;
+/// Bytes that one request may read from the state, its callees included: the host keeps them until it ends.
+pub const STATE_READ_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Random bytes of one WASI call; they are made on the worker's thread.
+pub const WASI_RANDOM_BYTES_MAX: u64 = 64 * 1024;
+/// WASI resources of one invocation.
+pub const WASI_RESOURCES_MAX: usize = 1000;
+/// Failed calls below one request that leave a report each; a loop over a failing callee must not fill the log.
+pub const FAILURES_PER_REQUEST_MAX: usize = 16;
+/// Times that a commit is tried whose outcome was unknown and which had not happened.
+pub const COMMIT_ATTEMPTS_MAX: u32 = 3;
+/// Time for a client to send a body.
+pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections at once.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// Bytes of a refused body that are still taken in, so that its client sees the refusal.
+pub const DRAIN_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Time for that.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

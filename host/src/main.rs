@@ -1,0 +1,23 @@
+//! The command line of the kernel; see `aibos --help`.
+
+use std::process::ExitCode;
+
+use aibos::command::{Arguments, Failure, run};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(cause) => return fail(&Failure(format!("the asynchronous runtime cannot start: {cause}"))),
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    eprintln!("aibos: {}", failure.0);
+    ExitCode::from(1)
+}

@@ -1,0 +1,165 @@
+//! The storage contract: read keys, scan a range, check reads, commit a batch, page a log. Two backends keep it, with the
+//! same file names and one suite of tests: an embedded `SQLite` file and `PostgreSQL`.
+//!
+//! Commits are serial, also across processes: a committing batch takes the log's head first. That makes validation exact
+//! and the sequences gapless and in commit order. Not here: caching, retries, or any rule about what the data means.
+
+pub mod migrate;
+pub mod plan;
+pub mod postgres;
+pub mod snapshot;
+pub mod sqlite;
+
+mod record;
+mod work;
+
+use std::time::Instant;
+
+use crate::audit::{AuditQuery, StoredEntry};
+use crate::event::{EventQuery, StoredEvent};
+use crate::id::{AuditId, BatchId, NodeId, TenantId};
+use crate::state::unit::{Read, ReplyKey, StoredReply, Unit, Verdict};
+use crate::state::{Entry, Scan, StateKey, Versioned};
+
+pub use postgres::PostgresStorage;
+pub use sqlite::SqliteStorage;
+
+/// A failure of the database. What happened to a commit is never left open, except in `CommitUnknown`.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The database cannot be reached or refused the statement; nothing happened.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// The connection broke during COMMIT, and whether it happened is not known yet.
+    #[error("the outcome of a commit is unknown")]
+    CommitUnknown {
+        /// What holds if it did happen, which [`Storage::last_batch`] tells.
+        verdicts: Vec<Verdict>,
+        /// What broke.
+        source: sqlx::Error,
+    },
+    /// What is stored cannot be what this kernel wrote.
+    #[error("table {table} is corrupt: {what}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The database cannot be used as it is; the text says what to do.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<sqlx::Error> for StorageError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+/// What the kernel needs of a database. Cheap to clone; clones share the connections.
+#[derive(Clone, Debug)]
+pub enum Storage {
+    /// One file, one process.
+    Sqlite(SqliteStorage),
+    /// A server that several kernels share.
+    Postgres(PostgresStorage),
+}
+
+macro_rules! on_backend {
+    ($self:ident, $backend:ident => $call:expr) => {
+        match $self {
+            Storage::Sqlite($backend) => $call,
+            Storage::Postgres($backend) => $call,
+        }
+    };
+}
+
+impl Storage {
+    /// Opens `sqlite://PATH` (created when missing) or `postgres://…`. Does not migrate.
+    ///
+    /// Refuses a database that could lose an acknowledged commit: `PostgreSQL` without `fsync` or `synchronous_commit`.
+    pub async fn open(url: &str) -> Result<Self, StorageError> {
+        match url.split_once(':').map(|(scheme, _)| scheme) {
+            Some("sqlite") => SqliteStorage::open(url).await.map(Self::Sqlite),
+            Some("postgres" | "postgresql") => PostgresStorage::open(url).await.map(Self::Postgres),
+            Some(_) | None => Err(StorageError::Refused(
+                "DATABASE_URL must start with sqlite:// or postgres://, for example sqlite://.aibos/kernel.db".into(),
+            )),
+        }
+    }
+
+    /// The values of `keys`, in their order, in one snapshot.
+    pub async fn read(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, StorageError> {
+        on_backend!(self, backend => backend.read(keys).await)
+    }
+
+    /// The entries of a range in key order, in one snapshot.
+    pub async fn scan(&self, scan: &Scan) -> Result<Vec<Entry>, StorageError> {
+        on_backend!(self, backend => backend.scan(scan).await)
+    }
+
+    /// Whether everything that was read is still so, judged in one snapshot.
+    pub async fn validate(&self, reads: &[Read]) -> Result<bool, StorageError> {
+        on_backend!(self, backend => backend.validate(reads).await)
+    }
+
+    /// Commits units together, durably; a conflicting unit is left out and told so. Answers one verdict for each unit.
+    pub async fn commit(&self, node: NodeId, batch: BatchId, units: &[Unit]) -> Result<Vec<Verdict>, StorageError> {
+        on_backend!(self, backend => backend.commit(node, batch, units).await)
+    }
+
+    /// The last batch that this node committed: answers the question that `CommitUnknown` leaves open.
+    pub async fn last_batch(&self, node: NodeId) -> Result<Option<BatchId>, StorageError> {
+        on_backend!(self, backend => backend.last_batch(node).await)
+    }
+
+    /// The stored reply of an idempotency key.
+    pub async fn reply(&self, key: &ReplyKey) -> Result<Option<StoredReply>, StorageError> {
+        on_backend!(self, backend => backend.reply(key).await)
+    }
+
+    /// The event of a source with this id.
+    pub async fn event(&self, tenant: TenantId, source: &str, id: &str) -> Result<Option<StoredEvent>, StorageError> {
+        on_backend!(self, backend => backend.event(tenant, source, id).await)
+    }
+
+    /// A page of a tenant's log, oldest first.
+    pub async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StorageError> {
+        on_backend!(self, backend => backend.events(query).await)
+    }
+
+    /// One audit entry of a tenant.
+    pub async fn audit_entry(&self, tenant: TenantId, id: AuditId) -> Result<Option<StoredEntry>, StorageError> {
+        on_backend!(self, backend => backend.audit_entry(tenant, id).await)
+    }
+
+    /// A page of the audit log, newest first.
+    pub async fn audit(&self, query: &AuditQuery) -> Result<Vec<StoredEntry>, StorageError> {
+        on_backend!(self, backend => backend.audit(query).await)
+    }
+
+    /// Answers when the database does.
+    pub async fn ping(&self) -> Result<(), StorageError> {
+        on_backend!(self, backend => backend.ping().await)
+    }
+
+    /// Connections as (in use, idle).
+    #[must_use]
+    pub fn connections(&self) -> (u32, u32) {
+        on_backend!(self, backend => backend.connections())
+    }
+
+    /// Waits until the connections are closed.
+    pub async fn close(&self) {
+        on_backend!(self, backend => backend.close().await);
+    }
+}
+
+/// Runs a query and records how long it took under its name.
+async fn measured<T>(query: &'static str, running: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let outcome = running.await;
+    metrics::histogram!("db_query_duration_seconds", "query" => query).record(begun.elapsed());
+    outcome
+}

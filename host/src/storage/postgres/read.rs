@@ -1,0 +1,84 @@
+//! Reads of state. Each is one statement, and so one snapshot, without a database transaction that a dropped request could
+//! leave open.
+
+use sqlx::PgExecutor;
+
+use super::PostgresStorage;
+use super::answer::{KeyColumns, counters, versions};
+use crate::state::unit::{Read, ReplyKey, StoredReply};
+use crate::state::{Entry, Scan, StateKey, Version, Versioned};
+use crate::storage::plan::{Answers, Questions};
+use crate::storage::record::{self, EntryRow, ReplyRow};
+use crate::storage::{StorageError, measured};
+
+const READ: &str = "select state.value, state.version
+    from unnest($1::uuid[], $2::text[], $3::text[]) with ordinality as wanted (tenant, space, key, position)
+    left join state on state.tenant = wanted.tenant and state.space = wanted.space and state.key = wanted.key
+    order by wanted.position";
+
+impl PostgresStorage {
+    /// See [`crate::storage::Storage::read`].
+    pub async fn read(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, StorageError> {
+        read(&self.readers, keys).await
+    }
+
+    /// See [`crate::storage::Storage::scan`].
+    pub async fn scan(&self, wanted: &Scan) -> Result<Vec<Entry>, StorageError> {
+        scan(&self.readers, wanted).await
+    }
+
+    /// See [`crate::storage::Storage::validate`].
+    pub async fn validate(&self, reads: &[Read]) -> Result<bool, StorageError> {
+        if reads.is_empty() {
+            return Ok(true);
+        }
+        let questions = Questions::of_reads(reads);
+        let (versions, ranges) = measured("validate", versions(&self.readers, &questions)).await?;
+        // A moment later than the rest: nothing is written on the strength of a promise that is judged here.
+        let counters = counters(&self.readers, &questions.counters).await?;
+        Ok(Answers { versions, counters, ranges, ..Answers::default() }.confirm(reads))
+    }
+
+    /// See [`crate::storage::Storage::reply`].
+    pub async fn reply(&self, key: &ReplyKey) -> Result<Option<StoredReply>, StorageError> {
+        let query = sqlx::query_as(record::REPLY)
+            .bind(key.tenant.0)
+            .bind(&key.principal)
+            .bind(&key.route)
+            .bind(&key.key)
+            .fetch_optional(&self.readers);
+        let row: Option<ReplyRow> = measured("reply", query).await?;
+        row.map(|row| record::reply(key, row)).transpose()
+    }
+}
+
+/// Reads keys with one statement.
+pub(in crate::storage) async fn read(
+    executor: impl PgExecutor<'_>,
+    keys: &[StateKey],
+) -> Result<Vec<Option<Versioned>>, StorageError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wanted = KeyColumns::new(keys);
+    let query = sqlx::query_as(READ).bind(wanted.tenants).bind(wanted.spaces).bind(wanted.keys).fetch_all(executor);
+    let rows: Vec<(Option<Vec<u8>>, Option<Version>)> = measured("read", query).await?;
+    Ok(rows
+        .into_iter()
+        .map(|(value, version)| value.zip(version).map(|(value, version)| record::versioned(value, version)))
+        .collect())
+}
+
+/// Reads a range with one statement.
+pub(in crate::storage) async fn scan(executor: impl PgExecutor<'_>, scan: &Scan) -> Result<Vec<Entry>, StorageError> {
+    let (lower, upper) = record::bounds(scan);
+    let query = sqlx::query_as(record::SCAN)
+        .bind(scan.space.tenant.0)
+        .bind(&*scan.space.name)
+        .bind(lower)
+        .bind(upper)
+        .bind(i64::from(scan.limit))
+        .fetch_all(executor);
+    let rows: Vec<EntryRow> = measured("scan", query).await?;
+    Ok(rows.into_iter().map(record::entry).collect())
+}

@@ -1,0 +1,168 @@
+//! What both backends share: the SQL that reads alike in both dialects, and what the columns of a row mean. Rows are
+//! tuples, which sqlx reads from either database.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use sqlx::{Database, Encode, QueryBuilder, Type};
+use uuid::Uuid;
+
+use super::StorageError;
+use crate::audit::{AuditEntry, AuditQuery, StoredEntry};
+use crate::event::{Event, EventQuery, StoredEvent};
+use crate::id::{CorrelationId, TenantId};
+use crate::limit;
+use crate::state::unit::{ReplyKey, StoredReply};
+use crate::state::{Entry, Scan, Version, Versioned};
+
+pub(super) const PING: &str = "select sequence from head";
+
+pub(super) const SCAN: &str = "select key, value, version from state
+    where tenant = $1 and space = $2 and key >= $3 and key < $4 order by key limit $5";
+
+pub(super) const REPLY: &str = "select fingerprint, status, headers, body, created_at, expires_at from idempotency
+    where tenant = $1 and principal = $2 and route = $3 and idempotency_key = $4";
+
+pub(super) const EVENT: &str = "select sequence, id, source, kind, subject, time, data, tenant, actor, correlation,
+    traceparent from event where tenant = $1 and source = $2 and id = $3";
+
+/// `$3` is an exact type, `$4` the beginning of one; an absent filter is null.
+pub(super) const EVENTS: &str = "select sequence, id, source, kind, subject, time, data, tenant, actor, correlation,
+    traceparent from event
+    where tenant = $1 and sequence > $2
+        and ($3 is null or kind = $3)
+        and ($4 is null or substr(kind, 1, length($4)) = $4)
+        and ($5 is null or subject = $5)
+    order by sequence limit $6";
+
+pub(super) const AUDIT_ENTRY: &str = "select idx, body from audit where id = $1 and tenant = $2";
+
+pub(super) const SET_HEAD: &str = "update head set sequence = $1, audit_index = $2";
+
+pub(super) const SET_NODE: &str = "insert into node (id, batch) values ($1, $2)
+    on conflict (id) do update set batch = excluded.batch";
+
+pub(super) const LAST_BATCH: &str = "select batch from node where id = $1";
+
+/// The bounds of a scan as both databases need them: an index is searched only between two given bounds, so where the
+/// range has no upper end, text above every key that [`crate::state::valid_key`] allows stands in for it.
+pub(super) fn bounds(scan: &Scan) -> (String, String) {
+    let (lower, upper) = scan.bounds();
+    (lower, upper.unwrap_or_else(|| "\u{10ffff}".repeat(limit::STATE_KEY_BYTES_MAX / 4 + 1)))
+}
+
+/// Columns of [`SCAN`].
+pub(super) type EntryRow = (String, Vec<u8>, Version);
+
+pub(super) fn entry((key, value, version): EntryRow) -> Entry {
+    Entry { key, versioned: versioned(value, version) }
+}
+
+pub(super) fn versioned(value: Vec<u8>, version: Version) -> Versioned {
+    Versioned { value: Bytes::from(value), version }
+}
+
+/// Columns of [`REPLY`].
+pub(super) type ReplyRow = (Vec<u8>, i32, String, Vec<u8>, i64, i64);
+
+pub(super) fn reply(key: &ReplyKey, row: ReplyRow) -> Result<StoredReply, StorageError> {
+    let (fingerprint, status, headers, body, created_at, expires_at) = row;
+    let corrupt = |what: String| StorageError::Corrupt { table: "idempotency", what };
+    Ok(StoredReply {
+        key: key.clone(),
+        fingerprint: fingerprint.try_into().map_err(|_| corrupt("a fingerprint is not 32 bytes long".into()))?,
+        status: u16::try_from(status).map_err(|_| corrupt(format!("{status} is no HTTP status")))?,
+        headers: serde_json::from_str(&headers).map_err(|error| corrupt(format!("headers: {error}")))?,
+        body: Bytes::from(body),
+        created_at: timestamp("idempotency", created_at)?,
+        expires_at: timestamp("idempotency", expires_at)?,
+    })
+}
+
+/// The text in which the headers of a reply are stored.
+pub(super) fn headers(reply: &StoredReply) -> String {
+    // Serializing strings into memory has no way to fail.
+    serde_json::to_string(&reply.headers).unwrap_or_default()
+}
+
+/// Columns of [`EVENT`] and [`EVENTS`].
+pub(super) type EventRow =
+    (i64, String, String, String, Option<String>, i64, String, Uuid, String, Uuid, Option<String>);
+
+/// Whether the id was chosen mattered only when the event was new; it is not stored.
+pub(super) fn event(row: EventRow) -> Result<StoredEvent, StorageError> {
+    let (sequence, id, source, kind, subject, time, data, tenant, actor, correlation, traceparent) = row;
+    let event = Event {
+        id,
+        id_chosen: false,
+        source,
+        kind,
+        subject,
+        time: timestamp("event", time)?,
+        data,
+        tenant: TenantId(tenant),
+        actor,
+        correlation: CorrelationId(correlation),
+        traceparent,
+    };
+    Ok(StoredEvent { sequence, event })
+}
+
+/// The filters `$3` and `$4` of [`EVENTS`].
+pub(super) fn kind_filters(query: &EventQuery) -> (Option<&str>, Option<&str>) {
+    match query.kind.as_deref().map(|kind| (kind, kind.strip_suffix('*'))) {
+        Some((_, Some(prefix))) => (None, Some(prefix)),
+        Some((kind, None)) => (Some(kind), None),
+        None => (None, None),
+    }
+}
+
+/// Columns of [`AUDIT_ENTRY`] and [`audit_page`].
+pub(super) type AuditRow = (i64, String);
+
+pub(super) fn audit((index, body): AuditRow) -> Result<StoredEntry, StorageError> {
+    let entry: AuditEntry = serde_json::from_str(&body)
+        .map_err(|error| StorageError::Corrupt { table: "audit", what: format!("entry {index}: {error}") })?;
+    Ok(StoredEntry { index, entry })
+}
+
+/// The one query that is put together at run time: with only the filters that are asked for, either database finds the
+/// index that serves them.
+pub(super) fn audit_page<DB>(query: &AuditQuery) -> QueryBuilder<DB>
+where
+    DB: Database,
+    for<'a> Uuid: Encode<'a, DB> + Type<DB>,
+    for<'a> String: Encode<'a, DB> + Type<DB>,
+    for<'a> i64: Encode<'a, DB> + Type<DB>,
+{
+    let before = query.before.unwrap_or(i64::MAX);
+    let mut sql = QueryBuilder::new("select idx, body from audit where idx < ");
+    sql.push_bind(before);
+    if let Some(tenant) = query.tenant {
+        sql.push(" and tenant = ").push_bind(tenant.0);
+    }
+    if let Some(actor) = &query.actor {
+        sql.push(" and actor = ").push_bind(actor.clone());
+    }
+    if let Some(action) = &query.action {
+        sql.push(" and action = ").push_bind(action.clone());
+    }
+    if let Some(outcome) = &query.outcome {
+        sql.push(" and outcome = ").push_bind(outcome.clone());
+    }
+    if let Some(correlation) = query.correlation_id {
+        sql.push(" and correlation = ").push_bind(correlation.0);
+    }
+    if let Some(from) = query.from {
+        sql.push(" and at >= ").push_bind(from.as_millisecond());
+    }
+    if let Some(to) = query.to {
+        sql.push(" and at < ").push_bind(to.as_millisecond());
+    }
+    sql.push(" order by idx desc limit ").push_bind(i64::from(query.limit));
+    sql
+}
+
+pub(super) fn timestamp(table: &'static str, milliseconds: i64) -> Result<Timestamp, StorageError> {
+    Timestamp::from_millisecond(milliseconds)
+        .map_err(|_| StorageError::Corrupt { table, what: format!("{milliseconds} is no time") })
+}

@@ -1,0 +1,141 @@
+//! The embedded database: one file, one process. Write-ahead log with `synchronous=FULL`, so COMMIT returns after the
+//! disk has it; one writing connection, because `SQLite` has one writer anyway, and a few that only read.
+
+mod answer;
+mod commit;
+mod log;
+mod migration;
+pub(super) mod read;
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use super::{StorageError, measured, record};
+use crate::limit;
+
+/// Bound values of one statement (`SQLITE_MAX_VARIABLE_NUMBER`); longer statements are cut into chunks.
+const BINDS_MAX: usize = 32_766;
+
+/// An open database file, locked against other processes.
+#[derive(Clone, Debug)]
+pub struct SqliteStorage {
+    writer: SqlitePool,
+    pub(super) readers: SqlitePool,
+    lock: Arc<File>,
+}
+
+impl SqliteStorage {
+    /// Opens the file of `sqlite://PATH`; makes it and its directory when they are missing, readable by their owner only.
+    pub async fn open(url: &str) -> Result<Self, StorageError> {
+        let path = path(url)?;
+        create(&path).map_err(|error| unusable(&path, &error))?;
+        let path = path.canonicalize().map_err(|error| unusable(&path, &error))?;
+        let lock = lock(&path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            // Elsewhere than on macOS this changes nothing; there fsync alone does not reach the disk.
+            .pragma("fullfsync", "on")
+            .foreign_keys(true)
+            // Pages: the log is moved into the database file after 32 MiB instead of 4, which a few batches fill.
+            .pragma("wal_autocheckpoint", "8000")
+            .busy_timeout(limit::CONNECTION_TIMEOUT);
+        // KiB, as a negative number: a batch whose pages outgrow the cache would be written to the log twice.
+        let writer = pool(1).connect_with(options.clone().pragma("cache_size", "-32768")).await?;
+        let mode: String = sqlx::query_scalar("pragma journal_mode").fetch_one(&writer).await?;
+        if mode != "wal" {
+            return Err(StorageError::Refused(format!(
+                "{} is on a file system that cannot keep a write-ahead log: move the database to a local disk",
+                path.display()
+            )));
+        }
+        let readers = pool(limit::SQLITE_READERS_MAX).connect_lazy_with(options.pragma("query_only", "on"));
+        Ok(Self { writer, readers, lock: Arc::new(lock) })
+    }
+
+    /// Answers when the database does.
+    pub async fn ping(&self) -> Result<(), StorageError> {
+        measured("ping", sqlx::query(record::PING).execute(&self.readers)).await?;
+        Ok(())
+    }
+
+    /// Connections as (in use, idle).
+    #[must_use]
+    pub fn connections(&self) -> (u32, u32) {
+        let all = self.writer.size() + self.readers.size();
+        // The pool raises its two counts one after the other.
+        let idle = u32::try_from(self.writer.num_idle() + self.readers.num_idle()).map_or(all, |idle| idle.min(all));
+        (all - idle, idle)
+    }
+
+    /// Closes the connections, then lets another process have the file.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the lock of the database file was not released; the end of the process will");
+        }
+    }
+}
+
+fn pool(connections_max: u32) -> SqlitePoolOptions {
+    // A connection to a file does not go stale.
+    SqlitePoolOptions::new()
+        .max_connections(connections_max)
+        .acquire_timeout(limit::CONNECTION_TIMEOUT)
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+}
+
+fn path(url: &str) -> Result<PathBuf, StorageError> {
+    let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")).unwrap_or(url);
+    if path.is_empty() || path.contains(['?', ':']) {
+        return Err(StorageError::Refused(
+            "DATABASE_URL must name a file and no options, for example sqlite://.aibos/kernel.db; a database in memory \
+             would lose what it acknowledged"
+                .into(),
+        ));
+    }
+    Ok(PathBuf::from(path))
+}
+
+fn create(path: &Path) -> io::Result<()> {
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    private_file(path).map(drop)
+}
+
+fn private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+/// Takes `PATH.lock` for this process; the operating system lets go of it when the process ends, however it ends.
+fn lock(path: &Path) -> Result<File, StorageError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock_path = PathBuf::from(name);
+    let file = private_file(&lock_path).map_err(|error| unusable(&lock_path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StorageError::Refused(format!(
+            "{} is in use by another kernel, which holds {}: stop that one first, or use PostgreSQL, which several \
+             kernels can share",
+            path.display(),
+            lock_path.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(unusable(&lock_path, &error)),
+    }
+}
+
+fn unusable(path: &Path, error: &io::Error) -> StorageError {
+    StorageError::Refused(format!("{} cannot be used: {error}", path.display()))
+}

@@ -1,0 +1,164 @@
+//! The commit: take the log's head, ask, decide, write, COMMIT. Everything is decided by `plan`; here is only SQL.
+
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+
+use super::answer::{answer, key_array};
+use super::{BINDS_MAX, SqliteStorage};
+use crate::id::{BatchId, NodeId};
+use crate::state::unit::{Unit, Verdict};
+use crate::storage::plan::{self, Head, Plan};
+use crate::storage::work::Work;
+use crate::storage::{StorageError, measured, record};
+
+/// Takes the file's one write lock at once, before anything is read.
+pub(super) const BEGIN: &str = "begin immediate";
+
+const HEAD: &str = "select sequence, audit_index from head";
+
+const DELETE: &str = "delete from state where (tenant, space, key) in
+    (select unhex(value ->> 0), value ->> 1, value ->> 2 from json_each($1))";
+
+impl SqliteStorage {
+    /// See [`crate::storage::Storage::commit`].
+    pub async fn commit(&self, node: NodeId, batch: BatchId, units: &[Unit]) -> Result<Vec<Verdict>, StorageError> {
+        let mut work = measured("commit_lock", Work::begin(&self.writer, BEGIN)).await?;
+        match decide_and_write(work.connection(), node, batch, units).await {
+            Ok((true, verdicts)) => match measured("commit_end", work.commit()).await {
+                Ok(()) => Ok(verdicts),
+                Err(source) => Err(StorageError::CommitUnknown { verdicts, source }),
+            },
+            Ok((false, verdicts)) => {
+                work.rollback().await;
+                Ok(verdicts)
+            }
+            Err(error) => {
+                work.rollback().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// See [`crate::storage::Storage::last_batch`].
+    pub async fn last_batch(&self, node: NodeId) -> Result<Option<BatchId>, StorageError> {
+        // Behind the write lock: a commit that is still under way has ended when this one begins.
+        let mut work = measured("last_batch", Work::begin(&self.writer, BEGIN)).await?;
+        let found = sqlx::query_scalar(record::LAST_BATCH).bind(node.0).fetch_optional(work.connection()).await;
+        work.rollback().await;
+        Ok(found?.map(BatchId))
+    }
+}
+
+/// Answers whether there is anything to commit, and the verdicts.
+async fn decide_and_write(
+    connection: &mut SqliteConnection,
+    node: NodeId,
+    batch: BatchId,
+    units: &[Unit],
+) -> Result<(bool, Vec<Verdict>), sqlx::Error> {
+    let (sequence, audit_index) = sqlx::query_as(HEAD).fetch_one(&mut *connection).await?;
+    let head = Head { sequence, audit_index };
+    let answers = measured("commit_check", answer(&mut *connection, &plan::questions(units))).await?;
+    let plan = plan::plan(head, &answers, units);
+    if plan.head == head {
+        return Ok((false, plan.verdicts));
+    }
+    measured("commit_write", write(connection, node, batch, &plan)).await?;
+    Ok((true, plan.verdicts))
+}
+
+async fn write(
+    connection: &mut SqliteConnection,
+    node: NodeId,
+    batch: BatchId,
+    plan: &Plan<'_>,
+) -> Result<(), sqlx::Error> {
+    write_state(connection, plan).await?;
+    write_events(connection, plan).await?;
+    write_audit(connection, plan).await?;
+    write_replies(connection, plan).await?;
+    sqlx::query(record::SET_HEAD)
+        .bind(plan.head.sequence)
+        .bind(plan.head.audit_index)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(record::SET_NODE).bind(node.0).bind(batch.0).execute(connection).await?;
+    Ok(())
+}
+
+async fn write_state(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), sqlx::Error> {
+    for rows in plan.puts.chunks(BINDS_MAX / 5) {
+        let mut insert = QueryBuilder::<Sqlite>::new("insert into state (tenant, space, key, value, version) ");
+        insert.push_values(rows, |mut row, (key, value, version)| {
+            row.push_bind(key.space.tenant.0).push_bind(&*key.space.name).push_bind(&key.key);
+            row.push_bind(&**value).push_bind(version);
+        });
+        insert
+            .push(" on conflict (tenant, space, key) do update set value = excluded.value, version = excluded.version");
+        insert.build().persistent(false).execute(&mut *connection).await?;
+    }
+    if !plan.deletes.is_empty() {
+        sqlx::query(DELETE).bind(key_array(&plan.deletes)).execute(connection).await?;
+    }
+    Ok(())
+}
+
+async fn write_events(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), sqlx::Error> {
+    for rows in plan.events.chunks(BINDS_MAX / 12) {
+        let mut insert = QueryBuilder::<Sqlite>::new(
+            "insert into event (tenant, sequence, id, source, kind, subject, time, data, actor, correlation, traceparent,
+            commit_sequence) ",
+        );
+        insert.push_values(rows, |mut row, (event, sequence, commit)| {
+            row.push_bind(event.tenant.0).push_bind(sequence).push_bind(&event.id).push_bind(&event.source);
+            row.push_bind(&event.kind).push_bind(&event.subject).push_bind(event.time.as_millisecond());
+            row.push_bind(&event.data).push_bind(&event.actor).push_bind(event.correlation.0);
+            row.push_bind(&event.traceparent).push_bind(commit);
+        });
+        insert.build().persistent(false).execute(&mut *connection).await?;
+    }
+    let tenants: Vec<_> = plan.tenants.iter().collect();
+    for rows in tenants.chunks(BINDS_MAX / 2) {
+        let mut insert = QueryBuilder::<Sqlite>::new("insert into tenant_sequence (tenant, sequence) ");
+        insert.push_values(rows, |mut row, (tenant, sequence)| {
+            row.push_bind(tenant.0).push_bind(*sequence);
+        });
+        insert.push(" on conflict (tenant) do update set sequence = excluded.sequence");
+        insert.build().persistent(false).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn write_audit(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), sqlx::Error> {
+    for rows in plan.audit.chunks(BINDS_MAX / 11) {
+        let mut insert = QueryBuilder::<Sqlite>::new(
+            "insert into audit (idx, body, leaf, id, tenant, at, actor, action, outcome, correlation, commit_sequence) ",
+        );
+        insert.push_values(rows, |mut row, numbered| {
+            let entry = numbered.entry;
+            row.push_bind(numbered.index).push_bind(&numbered.text).push_bind(&numbered.leaf[..]);
+            row.push_bind(entry.id.0).push_bind(entry.tenant_id.0).push_bind(entry.at.as_millisecond());
+            row.push_bind(&entry.actor.id).push_bind(&entry.action).push_bind(entry.outcome.as_str());
+            row.push_bind(entry.correlation_id.0).push_bind(numbered.sequence);
+        });
+        insert.build().persistent(false).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn write_replies(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), sqlx::Error> {
+    for rows in plan.replies.chunks(BINDS_MAX / 10) {
+        let mut insert = QueryBuilder::<Sqlite>::new(
+            "insert into idempotency (tenant, principal, route, idempotency_key, fingerprint, status, headers, body,
+            created_at, expires_at) ",
+        );
+        insert.push_values(rows, |mut row, reply| {
+            let key = &reply.key;
+            row.push_bind(key.tenant.0).push_bind(&key.principal).push_bind(&key.route).push_bind(&key.key);
+            row.push_bind(&reply.fingerprint[..]).push_bind(i32::from(reply.status)).push_bind(record::headers(reply));
+            row.push_bind(&*reply.body).push_bind(reply.created_at.as_millisecond());
+            row.push_bind(reply.expires_at.as_millisecond());
+        });
+        insert.build().persistent(false).execute(&mut *connection).await?;
+    }
+    Ok(())
+}

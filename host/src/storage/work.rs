@@ -1,0 +1,63 @@
+//! A database transaction that cannot leak. sqlx 0.9.0 returns a connection to its pool in the middle of a transaction when
+//! the future of `Pool::begin` is dropped (launchbadge/sqlx#4393), and an axum handler is dropped whenever a client hangs
+//! up; the next user of that connection would work inside a stranger's transaction. Here the connection goes back only
+//! after COMMIT or ROLLBACK has answered. In every other case, cancellation among them, it is closed, which rolls back.
+
+use std::io;
+
+use sqlx::pool::PoolConnection;
+use sqlx::{Database, Executor, Pool};
+use tokio::time::timeout;
+
+use crate::limit;
+
+/// A connection inside a database transaction.
+pub(super) struct Work<DB: Database> {
+    connection: PoolConnection<DB>,
+    ended: bool,
+}
+
+impl<DB: Database> Work<DB>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    /// Begins with the given statement.
+    pub(super) async fn begin(pool: &Pool<DB>, statement: &'static str) -> Result<Self, sqlx::Error> {
+        let mut work = Self { connection: pool.acquire().await?, ended: false };
+        sqlx::raw_sql(statement).execute(work.connection()).await?;
+        Ok(work)
+    }
+
+    pub(super) fn connection(&mut self) -> &mut DB::Connection {
+        &mut self.connection
+    }
+
+    /// After an error it is open whether the commit happened.
+    pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
+        let commit = sqlx::raw_sql("commit").execute(self.connection());
+        timeout(limit::COMMIT_TIMEOUT, commit).await.map_err(|_| timed_out())??;
+        self.ended = true;
+        Ok(())
+    }
+
+    /// Ends the work without effect.
+    pub(super) async fn rollback(mut self) {
+        match sqlx::raw_sql("rollback").execute(self.connection()).await {
+            Ok(_) => self.ended = true,
+            Err(error) => tracing::debug!(%error, "a rollback failed; its connection is closed instead"),
+        }
+    }
+}
+
+impl<DB: Database> Drop for Work<DB> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+/// The error of a database that did not answer in time.
+pub(super) fn timed_out() -> sqlx::Error {
+    sqlx::Error::Io(io::Error::from(io::ErrorKind::TimedOut))
+}

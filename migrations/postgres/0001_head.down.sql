@@ -1,0 +1,3 @@
+drop table tenant_sequence;
+drop table node;
+drop table head;

@@ -1,0 +1,2 @@
+drop table event;
+drop function refuse_change();

@@ -1,0 +1,2 @@
+-- The runner refuses this one while an entry exists.
+drop table audit;

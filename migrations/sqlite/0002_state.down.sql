@@ -1,0 +1,2 @@
+drop table idempotency;
+drop table state;

@@ -1,0 +1,6 @@
+//! Whole stories, as a person would live them.
+
+mod command_line;
+mod first_light;
+mod payment;
+mod restart;

@@ -1,0 +1,55 @@
+//! The command line against a running kernel: what an author and an operator type, in the order in which they type it.
+
+use aibos::command::{Arguments, Failure, run};
+use clap::Parser;
+use serde_json::Value;
+use suite::cell::Guest;
+use suite::kernel::TestKernel;
+
+/// Runs `aibos WORDS…`, in this process.
+async fn aibos(words: &[&str]) -> Result<(), Failure> {
+    let words = std::iter::once("aibos").chain(words.iter().copied());
+    run(Arguments::try_parse_from(words).expect("the words are a command")).await
+}
+
+async fn refusal(words: &[&str]) -> String {
+    aibos(words).await.expect_err("it is refused").0
+}
+
+async fn an_operator_loads_a_cell_and_makes_it_fail(test: TestKernel) {
+    let operator = test.owner().await;
+    let url = test.url();
+    let token = operator.token.clone().unwrap();
+    let directory = std::env::temp_dir().join(format!("aibos-cli-{}", operator.id));
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("probe.wasm").display().to_string();
+    let probe = Guest::probe();
+    std::fs::write(&file, &probe.component).unwrap();
+    std::fs::write(directory.join("cell.toml"), &probe.manifest).unwrap();
+
+    aibos(&["cell", "check", &file]).await.unwrap();
+    let anonymous = refusal(&["cell", "push", &file, "--url", &url]).await;
+    assert!(anonymous.starts_with("401 UNAUTHENTICATED"), "{anonymous}");
+    let signed_in = ["--url", url.as_str(), "--token", token.as_str()];
+    for words in [
+        &["cell", "push", file.as_str()][..],
+        &["cell", "activate", "probe", "1.0.0"],
+        &["cell", "list"],
+        &["cell", "inspect", "probe"],
+        &["chaos", "inject", "probe", "--at", "start"],
+        &["chaos", "list", "--json"],
+    ] {
+        aibos(&[words, &signed_in].concat()).await.unwrap();
+    }
+    operator.post("/probe/echo", &Value::Null).await.refused(503, "CELL_TRAPPED");
+    aibos(&[&["chaos", "clear", "probe"][..], &signed_in].concat()).await.unwrap();
+    operator.post("/probe/echo", &Value::Null).await.done(200);
+
+    let missing = refusal(&[&["cell", "activate", "probe", "9.9.9"][..], &signed_in].concat()).await;
+    assert!(missing.starts_with("404 NOT_FOUND"), "{missing}");
+    std::fs::write(&file, "not a component").unwrap();
+    refusal(&["cell", "check", &file]).await;
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+on_both_kernels!(an_operator_loads_a_cell_and_makes_it_fail);

@@ -1,0 +1,102 @@
+//! A network between the kernel and `PostgreSQL` that breaks exactly at COMMIT.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use sqlx::postgres::PgConnectOptions;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// What happens to the next COMMIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Commit {
+    /// It passes.
+    Passes,
+    /// The connection breaks before the server hears of it.
+    NeverArrives,
+    /// The server hears of it, and the connection breaks before its answer.
+    IsNotAnswered,
+}
+
+/// A listening proxy; it ends with its runtime.
+#[derive(Debug)]
+pub struct Proxy {
+    url: String,
+    next: Arc<AtomicU8>,
+}
+
+/// A simple query `commit`, as the protocol writes it.
+const COMMIT: &[u8] = b"Q\x00\x00\x00\x0bcommit\x00";
+
+impl Proxy {
+    /// Listens in front of the server of `url`, which must name a host and a port.
+    pub async fn before(url: &str) -> Self {
+        let options: PgConnectOptions = url.parse().expect("the URL is understood");
+        let server = format!("{}:{}", options.get_host(), options.get_port());
+        assert!(url.contains(&server), "AIBOS_TEST_POSTGRES must name a host and a port, not a socket: {url}");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address: SocketAddr = listener.local_addr().expect("the listener has an address");
+        let url = url.replace(&server, &address.to_string());
+        let next = Arc::new(AtomicU8::new(Commit::Passes as u8));
+        let shared = Arc::clone(&next);
+        #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+        tokio::spawn(async move {
+            let mut pairs = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&server).await.expect("the server accepts");
+                pairs.spawn(pass(client, server, Arc::clone(&shared)));
+            }
+        });
+        Self { url, next }
+    }
+
+    /// What `DATABASE_URL` would say.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Sets the fate of the next COMMIT.
+    pub fn next_commit(&self, fate: Commit) {
+        self.next.store(fate as u8, Ordering::SeqCst);
+    }
+}
+
+/// Passes bytes both ways until either side or a COMMIT ends it; returning closes both sockets.
+async fn pass(client: TcpStream, server: TcpStream, next: Arc<AtomicU8>) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    loop {
+        tokio::select! {
+            Some(bytes) = chunk(&mut from_client) => {
+                let fate = if bytes.windows(COMMIT.len()).any(|window| window == COMMIT) {
+                    next.swap(Commit::Passes as u8, Ordering::SeqCst)
+                } else {
+                    Commit::Passes as u8
+                };
+                if fate == Commit::NeverArrives as u8 || to_server.write_all(&bytes).await.is_err() {
+                    return;
+                }
+                if fate == Commit::IsNotAnswered as u8 {
+                    return;
+                }
+            }
+            Some(bytes) = chunk(&mut from_server) => {
+                if to_client.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+            else => return,
+        }
+    }
+}
+
+async fn chunk(from: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; 16 * 1024];
+    let length = from.read(&mut bytes).await.ok().filter(|length| *length > 0)?;
+    bytes.truncate(length);
+    Some(bytes)
+}

@@ -1,0 +1,19 @@
+//! Checked-in files that a test compares with what the code makes. `UPDATE=1 tests/run NAME` writes them anew.
+
+use std::path::Path;
+use std::{env, fs};
+
+/// Compares a file of the repository with what it should hold.
+#[track_caller]
+pub fn compare(path: &str, expected: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    if env::var_os("UPDATE").is_some() {
+        fs::create_dir_all(file.parent().expect("a file stands in a directory")).expect("the directory can be made");
+        fs::write(&file, expected).expect("the file can be written");
+    }
+    let present = fs::read_to_string(&file).unwrap_or_default();
+    for (number, (present, expected)) in present.lines().zip(expected.lines()).enumerate() {
+        assert_eq!(present, expected, "{path}, line {}: if the change is meant, run with UPDATE=1", number + 1);
+    }
+    assert_eq!(present, expected, "{path} is shorter or longer: if the change is meant, run with UPDATE=1");
+}
