@@ -2,7 +2,6 @@
 //! the time of its commit, the same call runs again on fresh reads.
 
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +30,8 @@ use crate::state::work::{Work, WorkError};
 
 /// Attempts after which conflicting calls of one tenant and cell take turns.
 const ATTEMPTS_AT_ONCE: u32 = 2;
+/// Attempts after which newcomers of the same tenant and cell wait for their turn, too.
+const ATTEMPTS_IN_TURN: u32 = 4;
 /// All attempts of a call together may take so many times its `timeout_ms`.
 const ATTEMPT_TIMES: u32 = 8;
 
@@ -119,11 +120,18 @@ pub async fn run(kernel: &Kernel, call: CellCall, _permit: RoutePermit) -> Resul
     let deadline = Instant::now() + timeout * ATTEMPT_TIMES;
     let _slot = cell.gate.enter(Instant::now() + timeout).await.map_err(|_| CallError::Overloaded)?;
     let mut decided = HashSet::new();
-    let mut _turn = None;
+    // A read needs no turn: after the same attempts it reads one state of the database.
+    let lane = kernel.gateway.lane(call.context.actor.tenant(), &target.cell).filter(|_| !call.method.is_safe());
+    let (mut turn, mut _starving) = (None, None);
     for attempt in 0..limit::CONFLICT_ATTEMPTS_MAX {
-        // A read needs no turn: from now on it reads one state of the database.
-        if attempt == ATTEMPTS_AT_ONCE && !call.method.is_safe() {
-            _turn = tokio::time::timeout_at(deadline.into(), kernel.gateway.turn(call.lane())).await.ok().flatten();
+        if let Some(lane) = lane {
+            let crowded = attempt >= ATTEMPTS_AT_ONCE || lane.starves();
+            if crowded && turn.is_none() {
+                turn = tokio::time::timeout_at(deadline.into(), lane.turn()).await.ok();
+            }
+            if attempt == ATTEMPTS_IN_TURN {
+                _starving = Some(lane.starve());
+            }
         }
         let now = Instant::now();
         if now >= deadline {
@@ -151,12 +159,6 @@ impl CellCall {
             route: self.route.target.template.to_string(),
             key: key.clone(),
         })
-    }
-
-    fn lane(&self) -> usize {
-        let mut hasher = DefaultHasher::new();
-        (self.context.tenant(), &self.route.target.cell).hash(&mut hasher);
-        usize::try_from(hasher.finish() % 1024).unwrap_or(0)
     }
 
     fn fingerprint(&self) -> [u8; 32] {

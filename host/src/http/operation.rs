@@ -208,6 +208,7 @@ where
     F: Fn(Operation) -> R,
     R: Future<Output = Result<T, Problem>>,
 {
+    let mut refused = None;
     for _ in 0..limit::CONFLICT_ATTEMPTS_MAX {
         let operation = Operation {
             kernel: Arc::clone(kernel),
@@ -215,12 +216,24 @@ where
             work: Arc::new(Work::new(kernel.storage.clone())),
             draft: Arc::default(),
         };
-        let value = run(operation.clone()).await?;
+        let value = match run(operation.clone()).await {
+            Ok(value) => value,
+            // A refusal rests on what was read, too.
+            Err(problem) => match operation.work.still_valid().await {
+                Ok(false) => {
+                    refused = Some(problem);
+                    continue;
+                }
+                Ok(true) | Err(_) => return Err(problem),
+            },
+        };
         if let Some(receipt) = commit(name, audited, &operation).await? {
             return Ok((value, receipt));
         }
     }
-    Err(Problem::new(Code::WriteConflict, "Others kept changing the same objects. Nothing happened; try again."))
+    Err(refused.unwrap_or_else(|| {
+        Problem::new(Code::WriteConflict, "Others kept changing the same objects. Nothing happened; try again.")
+    }))
 }
 
 /// Commits an operation with its audit entry; none when it must be run again.

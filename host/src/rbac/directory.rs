@@ -47,7 +47,7 @@ impl Directory {
             return Ok(Some(access));
         }
         metrics::counter!("cache_requests_total", "cache" => "access", "result" => "miss").increment(1);
-        let Some(access) = read(storage, actor).await?.map(Arc::new) else { return Ok(None) };
+        let Some(access) = Box::pin(read(storage, actor)).await?.map(Arc::new) else { return Ok(None) };
         self.known.insert(actor.clone(), (generation, Arc::clone(&access)));
         Ok(Some(access))
     }
