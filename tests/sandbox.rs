@@ -3,8 +3,10 @@
 mod calls;
 mod chaos;
 mod idempotency;
+mod lifecycle;
 mod limits;
 mod rejection;
+mod supervisor;
 mod swap;
 mod traces;
 mod unit_of_work;

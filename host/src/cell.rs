@@ -3,8 +3,10 @@
 pub mod binding;
 pub mod capability;
 pub mod catalog;
+pub mod difference;
 pub mod engine;
 pub mod fault;
+pub mod gate;
 pub mod invoke;
 pub mod linker;
 pub mod manifest;
@@ -14,5 +16,6 @@ pub mod registry;
 pub mod rejection;
 pub mod report;
 pub mod store;
+pub mod supervisor;
 pub mod translate;
 pub mod version;

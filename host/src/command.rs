@@ -4,6 +4,7 @@ pub mod cell;
 pub mod chaos;
 pub mod client;
 pub mod dev;
+pub mod lifecycle;
 pub mod migrate;
 pub mod output;
 pub mod seed;

@@ -3,6 +3,7 @@
 pub mod call;
 pub mod idempotency;
 pub mod resolve;
+mod supervise;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -100,6 +100,25 @@ pub const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Trap reports kept for each cell.
 pub const TRAPS_KEPT: u64 = 100;
 
+/// Log lines kept in memory for each cell; the process's own log has them all.
+pub const LOG_LINES_KEPT: usize = 500;
+/// Most strikes that a manifest may name; each is remembered for its window.
+pub const STRIKES_MAX: u64 = 1000;
+/// Longest window of strikes that a manifest may name, in seconds.
+pub const STRIKE_WINDOW_S_MAX: u64 = 86_400;
+/// Longest pause of a breaker that a manifest may name, in milliseconds: an hour.
+pub const BACKOFF_MS_MAX: u64 = 3_600_000;
+/// Breakers of one cell: one for each tenant that was struck lately.
+pub const WARDS_MAX: usize = 10_000;
+/// Times in a row that a breaker opens for everybody before the cell is quarantined.
+pub const BREAKER_OPENINGS_MAX: u32 = 6;
+/// Failures of a canary before it can be judged worse: one or two may be chance.
+pub const CANARY_FAILURES_MIN: u64 = 3;
+/// Versions that a cell can be rolled back through.
+pub const HISTORY_MAX: usize = 10;
+/// Characters of the reason that an operator gives.
+pub const REASON_LENGTH_MAX: usize = 500;
+
 /// Life of an access token. Short, because a disabled user keeps a token but loses every permission at once anyway.
 pub const ACCESS_TOKEN_LIFE: Duration = Duration::from_mins(10);
 /// Passwords hashed at once: each takes 19 MiB and a core for some 20 ms.

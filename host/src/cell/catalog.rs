@@ -3,21 +3,20 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Instant;
 
+use aws_lc_rs::digest;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::fault::{Armed, Fault};
+use super::gate::{Counts, Gate};
 use super::manifest::Idempotency;
-use super::outcome::Outcome;
 use super::pattern::Pattern;
+use super::supervisor::{Pass, Refused, Side, Supervisor, Trial};
 use super::version::CellVersion;
 use crate::event;
-use crate::id::RouteId;
+use crate::id::{RouteId, TenantId};
 
 /// A cell as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +32,53 @@ pub struct CellRecord {
     pub created_at: Timestamp,
     /// When its active version last changed.
     pub activated_at: Option<Timestamp>,
+    /// Versions that served before, newest last: where a rollback goes.
+    #[serde(default)]
+    pub history: Vec<String>,
+    /// A version that is tried on a part of the tenants.
+    #[serde(default)]
+    pub canary: Option<CanaryRecord>,
+    /// Why it answers nobody.
+    #[serde(default)]
+    pub quarantine: Option<Quarantine>,
+    /// Times that an operator restarted it.
+    #[serde(default)]
+    pub restarts: u64,
+    /// Raised by a restart and a release: strikes of an older one are forgotten.
+    #[serde(default)]
+    pub generation: u64,
+}
+
+/// A version that is tried beside the active one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CanaryRecord {
+    /// The version.
+    pub version: String,
+    /// Of a hundred tenants, so many use it.
+    pub percent: u8,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Why a cell was taken out of service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Quarantine {
+    /// Since when.
+    pub since: Timestamp,
+    /// An operator, or the supervisor.
+    pub by: QuarantinedBy,
+    /// What was said about it.
+    pub reason: String,
+}
+
+/// Who took a cell out of service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QuarantinedBy {
+    /// A person, who releases it.
+    Operator,
+    /// The kernel, after failures. An activation of another version ends it.
+    Supervisor,
 }
 
 /// A route that an operator added.
@@ -60,8 +106,53 @@ pub struct RouteRecord {
 pub struct ActiveCell {
     /// The code.
     pub version: Arc<CellVersion>,
-    /// Its slots and counters, which outlive versions.
+    /// Its slots, which outlive versions.
     pub gate: Arc<Gate>,
+    /// Its counters.
+    pub counts: Arc<Counts>,
+    /// Its strikes and breakers.
+    pub supervisor: Arc<Supervisor>,
+    /// Why it answers nobody.
+    pub quarantine: Option<Quarantine>,
+    /// The version that is tried beside this one.
+    pub canary: Option<Canary>,
+    /// While two versions serve, which of them this is.
+    pub trial: Option<(Side, Arc<Trial>)>,
+}
+
+/// A version that serves a part of the tenants.
+#[derive(Debug)]
+pub struct Canary {
+    /// Of a hundred tenants, so many use it.
+    pub percent: u8,
+    /// The cell with that version.
+    pub cell: Arc<ActiveCell>,
+}
+
+/// Why a cell does not take a call now.
+#[derive(Clone, Copy, Debug)]
+pub enum NotServing {
+    /// Its breaker is open.
+    BreakerOpen(Refused),
+    /// It is quarantined.
+    Quarantined,
+}
+
+impl ActiveCell {
+    /// Whether this is the version that is being tried.
+    #[must_use]
+    pub fn is_canary(&self) -> bool {
+        matches!(self.trial, Some((Side::Canary, _)))
+    }
+
+    /// Lets a call pass.
+    pub fn admit(&self, tenant: Option<TenantId>, now: Timestamp) -> Result<Pass, NotServing> {
+        if self.quarantine.is_some() {
+            return Err(NotServing::Quarantined);
+        }
+        let trial = self.trial.clone();
+        self.supervisor.admit(&self.version, tenant, trial, now).map_err(NotServing::BreakerOpen)
+    }
 }
 
 /// The snapshot.
@@ -80,6 +171,18 @@ impl Catalog {
     #[must_use]
     pub fn cell(&self, name: &str) -> Option<Arc<ActiveCell>> {
         self.cells.get(name).cloned()
+    }
+
+    /// The cell as it serves a tenant: a canary always has the same tenants.
+    #[must_use]
+    pub fn serving(&self, name: &str, tenant: Option<TenantId>) -> Option<Arc<ActiveCell>> {
+        let cell = self.cells.get(name)?;
+        match (&cell.canary, tenant) {
+            (Some(canary), Some(tenant)) if share_of(tenant, &canary.cell.version) < canary.percent => {
+                Some(Arc::clone(&canary.cell))
+            }
+            _ => Some(Arc::clone(cell)),
+        }
     }
 
     /// The faults that strike the next call of a cell.
@@ -109,115 +212,10 @@ impl Catalog {
     }
 }
 
-/// How many calls of a cell run at once, and how they ended.
-#[derive(Debug)]
-pub struct Gate {
-    slots: Arc<Semaphore>,
-    slots_max: u32,
-    waiting: AtomicU32,
-    waiting_max: u32,
-    requests: AtomicU64,
-    traps: AtomicU64,
-    fuel_exhausted: AtomicU64,
-    timeouts: AtomicU64,
-    restarts: AtomicU64,
-}
-
-/// Calls of a cell since the kernel started.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
-pub struct Counters {
-    /// All calls.
-    pub requests: u64,
-    /// Calls that trapped.
-    pub traps: u64,
-    /// Calls that used up their fuel.
-    pub fuel_exhausted: u64,
-    /// Calls that used up their time.
-    pub timeouts: u64,
-    /// Instances that were thrown away because their call failed.
-    pub restarts: u64,
-}
-
-/// Calls that may wait for each slot; more are refused at once instead of piling up.
-const QUEUE_PER_SLOT: u32 = 8;
-
-/// All slots are taken, and the queue is full or the caller's time is up.
-#[derive(Debug)]
-pub struct Overloaded;
-
-/// A place in the queue, given back also when the waiting call is dropped.
-struct Queued<'a>(&'a AtomicU32);
-
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Gate {
-    /// A gate of so many slots.
-    #[must_use]
-    pub fn new(concurrency: u32) -> Self {
-        Self {
-            slots: Arc::new(Semaphore::new(concurrency as usize)),
-            slots_max: concurrency,
-            waiting: AtomicU32::new(0),
-            waiting_max: concurrency.saturating_mul(QUEUE_PER_SLOT),
-            requests: AtomicU64::new(0),
-            traps: AtomicU64::new(0),
-            fuel_exhausted: AtomicU64::new(0),
-            timeouts: AtomicU64::new(0),
-            restarts: AtomicU64::new(0),
-        }
-    }
-
-    /// Waits for a slot until the deadline.
-    pub async fn enter(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Overloaded> {
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            return Ok(slot);
-        }
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.waiting_max {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(Overloaded);
-        }
-        let _queued = Queued(&self.waiting);
-        let slot = Arc::clone(&self.slots).acquire_owned();
-        match tokio::time::timeout_at(deadline.into(), slot).await {
-            Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(_)) | Err(_) => Err(Overloaded),
-        }
-    }
-
-    /// Counts a call by how it ended; none for one that returned.
-    pub fn count(&self, outcome: Option<&Outcome>) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        let Some(outcome) = outcome else { return };
-        self.restarts.fetch_add(1, Ordering::Relaxed);
-        let counter = match outcome {
-            Outcome::Trapped(_) => &self.traps,
-            Outcome::FuelExhausted => &self.fuel_exhausted,
-            Outcome::TimedOut => &self.timeouts,
-            _ => return,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Calls that run now.
-    #[must_use]
-    pub fn running(&self) -> u32 {
-        let free = u32::try_from(self.slots.available_permits()).unwrap_or(u32::MAX);
-        self.slots_max.saturating_sub(free)
-    }
-
-    /// The counts so far.
-    #[must_use]
-    pub fn counters(&self) -> Counters {
-        Counters {
-            requests: self.requests.load(Ordering::Relaxed),
-            traps: self.traps.load(Ordering::Relaxed),
-            fuel_exhausted: self.fuel_exhausted.load(Ordering::Relaxed),
-            timeouts: self.timeouts.load(Ordering::Relaxed),
-            restarts: self.restarts.load(Ordering::Relaxed),
-        }
-    }
+/// Where a tenant stands among a hundred: the same on every kernel, another for each version.
+fn share_of(tenant: TenantId, version: &CellVersion) -> u8 {
+    let text = format!("{tenant}/{}/{}", version.name, version.reference.version);
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    let head = hash.as_ref().first_chunk::<8>().map_or(0, |head| u64::from_be_bytes(*head));
+    u8::try_from(head % 100).unwrap_or(0)
 }

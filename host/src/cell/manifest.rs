@@ -248,6 +248,7 @@ impl Manifest {
         manifest.check_identity(&mut faults);
         manifest.check_triggers(&mut faults);
         manifest.check_limits(&mut faults);
+        manifest.check_failure(&mut faults);
         manifest.check_capabilities(&mut faults);
         if faults.is_empty() { Ok(manifest) } else { Err(faults) }
     }
@@ -309,6 +310,24 @@ impl Manifest {
             if !(1..=most).contains(&value) {
                 faults.push(format!("[limits] {name} = {value}: must be between 1 and {most}"));
             }
+        }
+    }
+
+    fn check_failure(&self, faults: &mut Vec<String>) {
+        let Failure { strikes, window_s, backoff_ms: [shortest, longest] } = self.failure;
+        let bounded = [
+            ("strikes", u64::from(strikes), limit::STRIKES_MAX),
+            ("window_s", u64::from(window_s), limit::STRIKE_WINDOW_S_MAX),
+            ("backoff_ms", shortest, limit::BACKOFF_MS_MAX),
+            ("backoff_ms", longest, limit::BACKOFF_MS_MAX),
+        ];
+        for (name, value, most) in bounded {
+            if !(1..=most).contains(&value) {
+                faults.push(format!("[failure] {name} = {value}: must be between 1 and {most}"));
+            }
+        }
+        if shortest > longest {
+            faults.push(format!("[failure] backoff_ms = [{shortest}, {longest}]: the shortest pause comes first"));
         }
     }
 

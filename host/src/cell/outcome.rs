@@ -56,6 +56,12 @@ pub struct TrapReport {
     pub version: String,
 }
 
+/// Whether a status is the cell's own failure. 503 is its regular word for something below it that is away.
+#[must_use]
+pub fn own_failure(status: u16) -> bool {
+    status >= 500 && status != 503
+}
+
 /// Why the host stopped a guest. Returned as an error out of a host call or the epoch callback, which the engine turns into
 /// a trap inside the guest; found again by its type.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +98,12 @@ impl Outcome {
             Self::Rejected => "rejected",
             Self::StorageFailed(_) => "commit_failed",
         }
+    }
+
+    /// Whether it is the cell's doing: not when the process was full or the database away.
+    #[must_use]
+    pub fn is_strike(&self) -> bool {
+        !matches!(self, Self::Rejected | Self::StorageFailed(_))
     }
 
     /// What a report says of it.

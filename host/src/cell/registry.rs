@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
 
-use super::catalog::{ActiveCell, Catalog, CellRecord, Gate};
+use super::catalog::{ActiveCell, Canary, CanaryRecord, Catalog, CellRecord};
 use super::fault::Fault;
+use super::gate::{Counts, Gate};
 use super::manifest::Manifest;
+use super::supervisor::{Side, Supervisor, Trial};
 use super::version::{CellVersion, VersionRecord};
 use crate::config::Chaos;
 use crate::id::TenantId;
@@ -21,9 +23,20 @@ const LOADED_MAX: usize = 4;
 #[derive(Debug, Default)]
 pub struct Registry {
     loaded: Mutex<HashMap<String, Vec<Arc<CellVersion>>>>,
-    gates: Mutex<HashMap<String, (u32, Arc<Gate>)>>,
+    kept: Mutex<HashMap<String, Kept>>,
     /// One refresh at a time: a slow one must not overwrite a newer snapshot.
     pub refreshing: tokio::sync::Mutex<()>,
+}
+
+/// What a cell keeps while its versions change.
+#[derive(Debug)]
+struct Kept {
+    concurrency: u32,
+    generation: u64,
+    gate: Arc<Gate>,
+    counts: Arc<Counts>,
+    supervisor: Arc<Supervisor>,
+    trial: Option<(CanaryRecord, Arc<Trial>)>,
 }
 
 /// The key of a cell's record.
@@ -42,6 +55,12 @@ pub fn version_key(name: &str, version: &str) -> StateKey {
 #[must_use]
 pub fn component_key(digest: &str) -> StateKey {
     platform().key(format!("component/{digest}"))
+}
+
+/// The key of what remains of a deleted cell: the format of the state that its tenants still have.
+#[must_use]
+pub fn retired_key(name: &str) -> StateKey {
+    platform().key(format!("retired-cell/{name}"))
 }
 
 /// The key of a trap report: a ring of bounded size for each cell.
@@ -80,19 +99,8 @@ impl Registry {
     pub async fn snapshot(&self, storage: &Storage, chaos: Chaos) -> Result<Catalog, StorageError> {
         let mut catalog = Catalog::default();
         for record in read_all::<CellRecord>(storage, "cell/").await? {
-            let Some(active) = &record.active else { continue };
-            let Some(version) = read_one::<VersionRecord>(storage, version_key(&record.name, active)).await? else {
-                tracing::error!(cell = record.name, version = active, "the record of the active version is missing");
-                continue;
-            };
-            match self.version(storage, &version).await? {
-                Ok(version) => {
-                    let gate = self.gate(&version);
-                    catalog.cells.insert(Arc::clone(&version.name), Arc::new(ActiveCell { version, gate }));
-                }
-                Err(reason) => {
-                    tracing::error!(cell = record.name, version = active, reason, "the cell cannot be loaded");
-                }
+            if let Some(cell) = self.active_cell(storage, &record).await? {
+                catalog.cells.insert(Arc::clone(&cell.version.name), Arc::new(cell));
             }
         }
         catalog.routes = read_all(storage, "route/").await?;
@@ -102,6 +110,53 @@ impl Registry {
             }
         }
         Ok(catalog)
+    }
+
+    /// A cell with its versions loaded; none when it has no active version or cannot be loaded.
+    async fn active_cell(&self, storage: &Storage, record: &CellRecord) -> Result<Option<ActiveCell>, StorageError> {
+        let Some(active) = &record.active else { return Ok(None) };
+        let Some(version) = self.stored(storage, &record.name, active).await? else { return Ok(None) };
+        let canary = match &record.canary {
+            Some(canary) => {
+                self.stored(storage, &record.name, &canary.version).await?.map(|version| (canary.clone(), version))
+            }
+            None => None,
+        };
+        let (gate, counts, supervisor, trial) = self.kept(record, &version, canary.as_ref().map(|(record, _)| record));
+        let cell = |version, canary, side| ActiveCell {
+            version,
+            gate: Arc::clone(&gate),
+            counts: Arc::clone(&counts),
+            supervisor: Arc::clone(&supervisor),
+            quarantine: record.quarantine.clone(),
+            canary,
+            trial: trial.clone().map(|trial| (side, trial)),
+        };
+        let canary = canary.map(|(record, version)| Canary {
+            percent: record.percent,
+            cell: Arc::new(cell(version, None, Side::Canary)),
+        });
+        Ok(Some(cell(version, canary, Side::Active)))
+    }
+
+    /// A version of a record, loaded; one that does not load is logged.
+    async fn stored(
+        &self,
+        storage: &Storage,
+        name: &str,
+        version: &str,
+    ) -> Result<Option<Arc<CellVersion>>, StorageError> {
+        let Some(record) = read_one::<VersionRecord>(storage, version_key(name, version)).await? else {
+            tracing::error!(cell = name, version, "the record of the version is missing");
+            return Ok(None);
+        };
+        match self.version(storage, &record).await? {
+            Ok(version) => Ok(Some(version)),
+            Err(reason) => {
+                tracing::error!(cell = name, version, reason, "the cell cannot be loaded");
+                Ok(None)
+            }
+        }
     }
 
     /// A stored version, loaded; or why it does not load.
@@ -141,17 +196,39 @@ impl Registry {
         loaded.get(&record.name)?.iter().find(same).cloned()
     }
 
-    /// The cell's gate; a new one when its concurrency changed.
-    fn gate(&self, version: &CellVersion) -> Arc<Gate> {
+    /// What the cell keeps: a new gate when its concurrency changed, no strikes after a restart, a new trial for a new canary.
+    fn kept(
+        &self,
+        record: &CellRecord,
+        version: &CellVersion,
+        canary: Option<&CanaryRecord>,
+    ) -> (Arc<Gate>, Arc<Counts>, Arc<Supervisor>, Option<Arc<Trial>>) {
         let concurrency = version.manifest.limits.concurrency;
-        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = gates.get(&version.reference.name).filter(|(slots, _)| *slots == concurrency);
-        if let Some((_, gate)) = kept {
-            return Arc::clone(gate);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = kept.entry(record.name.clone()).or_insert_with(|| {
+            let counts = Arc::<Counts>::default();
+            Kept {
+                concurrency,
+                generation: record.generation,
+                gate: Arc::new(Gate::new(concurrency)),
+                counts,
+                supervisor: Arc::default(),
+                trial: None,
+            }
+        });
+        if kept.concurrency != concurrency {
+            kept.concurrency = concurrency;
+            kept.gate = Arc::new(Gate::new(concurrency));
         }
-        let gate = Arc::new(Gate::new(concurrency));
-        gates.insert(version.reference.name.clone(), (concurrency, Arc::clone(&gate)));
-        gate
+        if kept.generation != record.generation {
+            kept.generation = record.generation;
+            kept.supervisor.clear();
+        }
+        if kept.trial.as_ref().map(|(record, _)| record) != canary {
+            kept.trial = canary.map(|record| (record.clone(), Arc::default()));
+        }
+        let trial = kept.trial.as_ref().map(|(_, trial)| Arc::clone(trial));
+        (Arc::clone(&kept.gate), Arc::clone(&kept.counts), Arc::clone(&kept.supervisor), trial)
     }
 }
 

@@ -11,6 +11,7 @@ use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use super::catalog::Catalog;
 use super::fault::Armed;
 use super::outcome::{Stop, TrapReport};
+use super::supervisor::Pass;
 use super::version::CellVersion;
 use crate::audit::CellReference;
 use crate::context::Context;
@@ -43,7 +44,7 @@ pub struct Tree {
     /// Log lines so far.
     pub log_lines: AtomicU32,
     /// Failures below the outermost call.
-    pub failures: Mutex<Vec<(CellReference, TrapReport)>>,
+    pub failures: Mutex<Vec<NestedFailure>>,
 }
 
 impl Tree {
@@ -71,12 +72,23 @@ impl Tree {
     }
 
     /// Remembers a failure below the outermost call: its caller may handle it, its report is kept all the same.
-    pub fn failed(&self, cell: CellReference, report: TrapReport) {
+    pub fn failed(&self, failure: NestedFailure) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() < limit::FAILURES_PER_REQUEST_MAX {
-            failures.push((cell, report));
+            failures.push(failure);
         }
     }
+}
+
+/// A failure below the outermost call. It counts once everything that was read is known to belong together.
+#[derive(Debug)]
+pub struct NestedFailure {
+    /// The cell that failed.
+    pub cell: CellReference,
+    /// What is kept of it; none when it answered with a 5xx of its own.
+    pub report: Option<TrapReport>,
+    /// Its admission, not judged yet.
+    pub pass: Pass,
 }
 
 /// What an invocation is for.

@@ -8,6 +8,7 @@ use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
 use super::client::Client;
+use super::lifecycle::{Activate, Change, Delete, Logs};
 use super::output::{Failure, say, say_json, say_table};
 use super::toolchain;
 use crate::cell::report::Report;
@@ -31,8 +32,26 @@ pub enum Cell {
     #[command(after_help = "Example: aibos cell inspect payment-hub")]
     Inspect(Inspect),
     /// Make a version the one that serves.
-    #[command(after_help = "Example: aibos cell activate payment-hub 1.1.0")]
+    #[command(after_help = "Example: aibos cell activate payment-hub 1.1.0 --canary 10")]
     Activate(Activate),
+    /// End a canary, or go back to the version that served before.
+    #[command(after_help = "Example: aibos cell rollback payment-hub --reason 'wrong fees'")]
+    Rollback(Change),
+    /// Forget a cell's strikes and close its breakers.
+    #[command(after_help = "Example: aibos cell restart payment-hub")]
+    Restart(Change),
+    /// Take a cell out of service until it is released.
+    #[command(after_help = "Example: aibos cell quarantine payment-hub --reason 'under review'")]
+    Quarantine(Change),
+    /// End a quarantine.
+    #[command(after_help = "Example: aibos cell release payment-hub")]
+    Release(Change),
+    /// Take a cell out of service for good; the state of its tenants stays.
+    #[command(after_help = "Example: aibos cell delete payment-hub")]
+    Delete(Delete),
+    /// Print the newest lines that a cell logged.
+    #[command(after_help = "Example: aibos cell logs payment-hub")]
+    Logs(Logs),
 }
 
 /// `aibos cell build`
@@ -90,17 +109,6 @@ pub struct Inspect {
     client: Client,
 }
 
-/// `aibos cell activate`
-#[derive(Debug, Args)]
-pub struct Activate {
-    /// The cell.
-    name: String,
-    /// An uploaded version.
-    version: String,
-    #[command(flatten)]
-    client: Client,
-}
-
 impl Cell {
     /// Runs the command.
     pub async fn run(self) -> Result<(), Failure> {
@@ -111,6 +119,12 @@ impl Cell {
             Self::List(command) => command.run().await,
             Self::Inspect(command) => command.run().await,
             Self::Activate(command) => command.run().await,
+            Self::Rollback(command) => command.run("rollback").await,
+            Self::Restart(command) => command.run("restart").await,
+            Self::Quarantine(command) => command.run("quarantine").await,
+            Self::Release(command) => command.run("release").await,
+            Self::Delete(command) => command.run().await,
+            Self::Logs(command) => command.run().await,
         }
     }
 }
@@ -163,7 +177,11 @@ impl Push {
             text(&pushed, "version"),
             text(&pushed, "status"),
             text(&pushed, "digest")
-        ))
+        ))?;
+        for change in pushed.get("changes").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+            say(format_args!("  {change}"))?;
+        }
+        Ok(())
     }
 }
 
@@ -199,17 +217,6 @@ impl List {
 impl Inspect {
     async fn run(self) -> Result<(), Failure> {
         say_json(&self.client.send(Method::GET, &format!("/api/v1/cells/{}", self.name), None).await?)
-    }
-}
-
-impl Activate {
-    async fn run(self) -> Result<(), Failure> {
-        let path = format!("/api/v1/cells/{}/activate", self.name);
-        let active = self.client.send(Method::POST, &path, Some(&json!({"version": self.version}))).await?;
-        if self.client.json {
-            return say_json(&active);
-        }
-        say(format_args!("{} {} is active", text(&active, "name"), text(&active, "version")))
     }
 }
 

@@ -15,7 +15,8 @@ use crate::clock::Clock;
 use crate::config::{Config, Overrides, Profile};
 use crate::http::operation::{Operation, locally};
 use crate::http::problem::Problem;
-use crate::http::route::cell::{activate_version, store_version};
+use crate::http::route::cell::store_version;
+use crate::http::route::lifecycle::{Switch, activate_version};
 use crate::id::TenantId;
 use crate::kernel::Kernel;
 use crate::rbac::name::{Email, PermissionName, RoleName, Slug};
@@ -172,7 +173,7 @@ pub async fn install(kernel: &Arc<Kernel>, manifest: &str, component: &[u8]) -> 
 async fn install_as(kernel: &Arc<Kernel>, manifest: &str, component: &[u8]) -> Result<String, Problem> {
     locally(kernel, "cell.upload", async |operation| {
         let record = store_version(&operation, manifest.to_owned(), component.to_vec()).await?;
-        activate_version(&operation, &record).await?;
+        activate_version(&operation, &record, Switch::All).await?;
         Ok(record.version)
     })
     .await

@@ -11,13 +11,15 @@ use http::{HeaderMap, Method};
 
 use super::idempotency::{self, RunningKey};
 use super::resolve::{Live, Match, default_audit};
+use super::supervise;
 use crate::audit::{AuditEntry, Outcome as AuditOutcome, Party};
 use crate::cell::binding::{Request, Response};
-use crate::cell::catalog::ActiveCell;
+use crate::cell::catalog::{ActiveCell, NotServing};
 use crate::cell::invoke::{self, Invocation};
 use crate::cell::manifest::AuditRule;
-use crate::cell::outcome::Outcome;
-use crate::cell::store::Tree;
+use crate::cell::outcome::{Outcome, own_failure};
+use crate::cell::store::{NestedFailure, Tree};
+use crate::cell::supervisor::{Pass, Refused, Verdict};
 use crate::cell::translate;
 use crate::context::Context;
 use crate::kernel::Kernel;
@@ -25,7 +27,7 @@ use crate::limit;
 use crate::rbac::permit::RoutePermit;
 use crate::state::StateKey;
 use crate::state::committer::CommitError;
-use crate::state::unit::{Conflict, ReplyKey, StoredReply, Unit, Verdict, Write};
+use crate::state::unit::{Conflict, ReplyKey, StoredReply, Unit, Verdict as Committed, Write};
 use crate::state::work::{Work, WorkError};
 
 /// Attempts after which conflicting calls of one tenant and cell take turns.
@@ -42,6 +44,10 @@ pub enum CallError {
     Inactive(String),
     /// All slots are taken.
     Overloaded,
+    /// Its breaker is open.
+    BreakerOpen(Refused),
+    /// It is quarantined.
+    Quarantined,
     /// The cell failed; nothing remains but the report.
     Failed(Outcome),
     /// The cell answered with a 5xx other than 503.
@@ -100,6 +106,14 @@ enum Reads {
     Pinned,
 }
 
+/// What one attempt may do.
+struct Terms<'a> {
+    /// Counters that are answered against their fresh values.
+    decided: &'a HashSet<StateKey>,
+    deadline: Instant,
+    reads: Reads,
+}
+
 /// How one attempt ended.
 enum Attempt {
     Reply(HttpResponse),
@@ -107,21 +121,45 @@ enum Attempt {
     Again(Vec<StateKey>),
 }
 
-/// Runs the call. The permit proves that the caller may.
+/// Runs the call. The permit proves that the caller may. What a canary fails at is done again by the active version: nothing
+/// of it was kept, so nobody need notice that a new version is being tried.
 pub async fn run(kernel: &Kernel, call: CellCall, _permit: RoutePermit) -> Result<HttpResponse, CallError> {
-    let target = &call.route.target;
-    let cell = call.live.catalog.cell(&target.cell).ok_or_else(|| CallError::Inactive(target.cell.to_string()))?;
+    let (name, tenant) = (&call.route.target.cell, call.context.actor.tenant());
+    let inactive = || CallError::Inactive(name.to_string());
+    let cell = call.live.catalog.serving(name, tenant).ok_or_else(inactive)?;
     let reply_key = call.reply_key();
     let _running: Option<RunningKey<'_>> = match &reply_key {
         Some(key) => Some(kernel.gateway.running.take(key.clone()).ok_or(CallError::KeyInUse)?),
         None => None,
     };
+    let answer = Box::pin(run_on(kernel, &call, &cell, reply_key.as_ref())).await;
+    match answer {
+        Err(CallError::Failed(_) | CallError::Withheld(_) | CallError::BreakerOpen(_)) if cell.is_canary() => {
+            let active = call.live.catalog.cell(name).ok_or_else(inactive)?;
+            Box::pin(run_on(kernel, &call, &active, reply_key.as_ref())).await
+        }
+        answer => answer,
+    }
+}
+
+/// Runs the call on a version, again on fresh reads while what it read keeps changing.
+async fn run_on(
+    kernel: &Kernel,
+    call: &CellCall,
+    cell: &ActiveCell,
+    reply_key: Option<&ReplyKey>,
+) -> Result<HttpResponse, CallError> {
+    let (target, tenant) = (&call.route.target, call.context.actor.tenant());
+    let mut pass = Some(cell.admit(tenant, kernel.clock.now()).map_err(|refused| refused_by(cell, refused))?);
     let timeout = Duration::from_millis(cell.version.manifest.limits.timeout_ms);
     let deadline = Instant::now() + timeout * ATTEMPT_TIMES;
-    let _slot = cell.gate.enter(Instant::now() + timeout).await.map_err(|_| CallError::Overloaded)?;
+    let _slot = cell.gate.enter(Instant::now() + timeout).await.map_err(|_| {
+        count_rejected(cell);
+        CallError::Overloaded
+    })?;
     let mut decided = HashSet::new();
     // A read needs no turn: after the same attempts it reads one state of the database.
-    let lane = kernel.gateway.lane(call.context.actor.tenant(), &target.cell).filter(|_| !call.method.is_safe());
+    let lane = kernel.gateway.lane(tenant, &target.cell).filter(|_| !call.method.is_safe());
     let (mut turn, mut _starving) = (None, None);
     for attempt in 0..limit::CONFLICT_ATTEMPTS_MAX {
         if let Some(lane) = lane {
@@ -140,14 +178,15 @@ pub async fn run(kernel: &Kernel, call: CellCall, _permit: RoutePermit) -> Resul
         let ends = deadline.min(now + timeout);
         // Who kept meeting changes between its reads gets them all from one state of the database.
         let reads = if attempt < ATTEMPTS_AT_ONCE { Reads::Newest } else { Reads::Pinned };
-        let attempted = Box::pin(call.attempt(kernel, &cell, reply_key.as_ref(), &decided, ends, reads));
+        let terms = Terms { decided: &decided, deadline: ends, reads };
+        let attempted = Box::pin(call.attempt(kernel, cell, &mut pass, reply_key, terms));
         match attempted.await? {
             Attempt::Reply(response) => return Ok(response),
             Attempt::Again(bounds) => decided.extend(bounds),
         }
     }
     metrics::counter!("cell_conflicts_total", "cell" => target.cell.to_string()).increment(1);
-    kernel.record(call.entry(&cell, AuditOutcome::Failure, "conflicted", "kept conflicting with other calls")).await?;
+    kernel.record(call.entry(cell, AuditOutcome::Failure, "conflicted", "kept conflicting with other calls")).await?;
     Err(CallError::Conflicted)
 }
 
@@ -169,17 +208,16 @@ impl CellCall {
         &self,
         kernel: &Kernel,
         cell: &ActiveCell,
+        pass: &mut Option<Pass>,
         reply_key: Option<&ReplyKey>,
-        decided: &HashSet<StateKey>,
-        deadline: Instant,
-        reads: Reads,
+        terms: Terms<'_>,
     ) -> Result<Attempt, CallError> {
         if let Some(key) = reply_key
             && let Some(stored) = kernel.storage.reply(key).await.map_err(WorkError::from)?
         {
             return self.replay(&stored).map(Attempt::Reply);
         }
-        let tree = self.tree(kernel, decided, reads).await?;
+        let tree = self.tree(kernel, terms.decided, terms.reads).await?;
         let limits = &cell.version.manifest.limits;
         let invocation = Invocation {
             version: Arc::clone(&cell.version),
@@ -187,16 +225,28 @@ impl CellCall {
             caller: None,
             depth: 1,
             fuel: limits.fuel,
-            deadline,
+            deadline: terms.deadline,
         };
         let ended = invoke::handle(invocation, self.request()).await;
         tree.work.unpin().await;
-        cell.gate.count(ended.result.as_ref().err());
+        cell.counts.count(ended.result.as_ref().err());
         match ended.result {
             Ok(response) if translate::commits(&response) => {
-                self.commit(kernel, cell, &tree, response, reply_key).await
+                let status = response.status;
+                let attempt = self.commit(kernel, cell, &tree, response, reply_key).await?;
+                if matches!(attempt, Attempt::Reply(_)) {
+                    self.judge(kernel, cell, pass, verdict_of(status)).await;
+                }
+                Ok(attempt)
             }
-            Ok(response) => self.discard(kernel, cell, &tree, response).await,
+            Ok(response) => {
+                let verdict = verdict_of(response.status);
+                let discarded = self.discard(kernel, cell, &tree, response).await;
+                if matches!(discarded, Ok(Attempt::Reply(_)) | Err(CallError::Withheld(_))) {
+                    self.judge(kernel, cell, pass, verdict).await;
+                }
+                discarded
+            }
             Err(Outcome::StorageFailed(error)) => Err(error.into()),
             Err(outcome) => {
                 // A failure that rests on reads which did not belong together is not the cell's.
@@ -207,8 +257,12 @@ impl CellCall {
                 let mut unit = Unit::default();
                 unit.writes.push(trap_write(kernel, &cell.version.reference.name, &report));
                 unit.audit.push(self.entry(cell, AuditOutcome::Failure, outcome.label(), &outcome.message()));
-                self.add_failures(kernel, &tree, &mut unit);
+                let nested = self.add_failures(kernel, &tree, &mut unit);
                 kernel.commit(unit).await?;
+                self.judge_nested(kernel, nested).await;
+                if outcome.is_strike() {
+                    self.judge(kernel, cell, pass, Verdict::Strike).await;
+                }
                 Err(CallError::Failed(outcome))
             }
         }
@@ -250,15 +304,21 @@ impl CellCall {
             unit.audit.insert(0, self.entry(cell, AuditOutcome::Success, "returned", &status));
         }
         unit.reply = reply_key.map(|key| self.stored_reply(key, &response));
-        self.add_failures(kernel, tree, &mut unit);
+        let nested = self.add_failures(kernel, tree, &mut unit);
         if unit.changes_nothing() {
-            let valid = tree.work.still_valid().await?;
-            return Ok(if valid { Attempt::Reply(reply(response)) } else { Attempt::Again(tree.work.promises()) });
+            if !tree.work.still_valid().await? {
+                return Ok(Attempt::Again(tree.work.promises()));
+            }
+            self.judge_nested(kernel, nested).await;
+            return Ok(Attempt::Reply(reply(response)));
         }
         Ok(match kernel.commit(unit).await? {
-            Verdict::Committed(_) => Attempt::Reply(reply(response)),
-            Verdict::Conflicted(Conflict::Bound(key)) => Attempt::Again(vec![key]),
-            Verdict::Conflicted(Conflict::Read | Conflict::Reply | Conflict::Event) => Attempt::Again(Vec::new()),
+            Committed::Committed(_) => {
+                self.judge_nested(kernel, nested).await;
+                Attempt::Reply(reply(response))
+            }
+            Committed::Conflicted(Conflict::Bound(key)) => Attempt::Again(vec![key]),
+            Committed::Conflicted(Conflict::Read | Conflict::Reply | Conflict::Event) => Attempt::Again(Vec::new()),
         })
     }
 
@@ -280,10 +340,11 @@ impl CellCall {
             let message = format!("answered {}", response.status);
             unit.audit.push(self.entry(cell, AuditOutcome::Failure, "returned", &message));
         }
-        self.add_failures(kernel, tree, &mut unit);
+        let nested = self.add_failures(kernel, tree, &mut unit);
         if !unit.changes_nothing() {
             kernel.commit(unit).await?;
         }
+        self.judge_nested(kernel, nested).await;
         match response.status {
             503 | 0..500 => Ok(Attempt::Reply(reply(response))),
             status => Err(CallError::Withheld(status)),
@@ -323,16 +384,31 @@ impl CellCall {
     }
 
     /// Adds the reports of cells that failed below: their callers may have handled it, it happened all the same.
-    fn add_failures(&self, kernel: &Kernel, tree: &Tree, unit: &mut Unit) {
+    fn add_failures(&self, kernel: &Kernel, tree: &Tree, unit: &mut Unit) -> Vec<NestedFailure> {
         let failures = std::mem::take(&mut *tree.failures.lock().unwrap_or_else(PoisonError::into_inner));
-        for (reference, report) in failures {
-            let mut entry =
-                self.context.entry("cell.failure", Party::new("cell", &reference.name), AuditOutcome::Failure);
+        for NestedFailure { cell, report, .. } in &failures {
+            let Some(report) = report else { continue };
+            let mut entry = self.context.entry("cell.failure", Party::new("cell", &cell.name), AuditOutcome::Failure);
             entry.details.insert("outcome".into(), report.kind.as_str().into());
             entry.details.insert("message".into(), report.message.as_str().into());
-            unit.writes.push(trap_write(kernel, &reference.name, &report));
-            entry.cell = Some(reference);
+            unit.writes.push(trap_write(kernel, &cell.name, report));
+            entry.cell = Some(cell.clone());
             unit.audit.push(entry);
+        }
+        failures
+    }
+
+    /// Counts how the call ended, once.
+    async fn judge(&self, kernel: &Kernel, cell: &ActiveCell, pass: &mut Option<Pass>, verdict: Verdict) {
+        if let Some(pass) = pass.take() {
+            supervise::judge(kernel, &self.context, &cell.version.reference, pass, verdict).await;
+        }
+    }
+
+    /// Counts the failures below, now that their reads are known to be valid.
+    async fn judge_nested(&self, kernel: &Kernel, failures: Vec<NestedFailure>) {
+        for NestedFailure { cell, pass, .. } in failures {
+            supervise::judge(kernel, &self.context, &cell, pass, Verdict::Strike).await;
         }
     }
 }
@@ -344,4 +420,22 @@ fn trap_write(kernel: &Kernel, cell: &str, report: &crate::cell::outcome::TrapRe
 
 fn reply(response: Response) -> HttpResponse {
     translate::http_response(response.status, &response.headers, response.body)
+}
+
+fn verdict_of(status: u16) -> Verdict {
+    if own_failure(status) { Verdict::Strike } else { Verdict::Fine }
+}
+
+fn refused_by(cell: &ActiveCell, refused: NotServing) -> CallError {
+    count_rejected(cell);
+    match refused {
+        NotServing::BreakerOpen(refused) => CallError::BreakerOpen(refused),
+        NotServing::Quarantined => CallError::Quarantined,
+    }
+}
+
+/// A call that did not begin has an outcome, too.
+fn count_rejected(cell: &ActiveCell) {
+    let name = metrics::SharedString::from(Arc::clone(&cell.version.name));
+    metrics::histogram!("cell_invocation_duration_seconds", "cell" => name, "outcome" => "rejected").record(0.0);
 }

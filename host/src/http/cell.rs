@@ -89,6 +89,16 @@ fn problem_of(error: CallError, target: &Target) -> Problem {
         CallError::Overloaded => {
             Problem::new(Code::CellOverloaded, format!("All slots of the cell {cell} are taken.")).retry_after(1)
         }
+        CallError::BreakerOpen(refused) => Problem::new(
+            Code::CircuitOpen,
+            format!("The cell {cell} failed repeatedly and rests; it is tried again soon. Nothing happened."),
+        )
+        .retry_after(refused.retry_after_s),
+        CallError::Quarantined => Problem::new(
+            Code::CellQuarantined,
+            format!("The cell {cell} is quarantined until an operator releases it. Nothing happened."),
+        )
+        .retry_after(60),
         CallError::Withheld(status) => {
             Problem::new(Code::CellFailed, format!("The cell {cell} answered {status}. Nothing was kept."))
                 .retry_after(1)

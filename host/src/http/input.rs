@@ -38,6 +38,8 @@ pub struct InputDocument {
     pub headers: Vec<(&'static str, &'static str)>,
     /// Media type and schema of the body.
     pub body: Option<(&'static str, Schema)>,
+    /// Whether a request may come without the body.
+    pub body_is_optional: bool,
 }
 
 /// Something that an operation can take.
@@ -53,6 +55,10 @@ pub trait Input: Sized + Send + 'static {
 /// The JSON body.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
+
+/// The JSON body, or the default when there is none.
+#[derive(Debug)]
+pub struct OptionalJson<T>(pub T);
 
 /// The query.
 #[derive(Debug)]
@@ -89,6 +95,19 @@ impl<T: DeserializeOwned + JsonSchema + Send + 'static> Input for Json<T> {
     }
     fn describe(generator: &mut SchemaGenerator, document: &mut InputDocument) {
         document.body = Some(("application/json", generator.subschema_for::<T>()));
+    }
+}
+
+impl<T: DeserializeOwned + JsonSchema + Default + Send + 'static> Input for OptionalJson<T> {
+    fn parse(raw: &Raw) -> Result<Self, Problem> {
+        match raw.body.trim_ascii() {
+            b"" | b"null" => Ok(Self(T::default())),
+            _ => Json::parse(raw).map(|Json(value)| Self(value)),
+        }
+    }
+    fn describe(generator: &mut SchemaGenerator, document: &mut InputDocument) {
+        Json::<T>::describe(generator, document);
+        document.body_is_optional = true;
     }
 }
 

@@ -112,9 +112,9 @@ fn operation(route: &Route, id: &str, schemas: &mut Schemas) -> Value {
             operation.insert("x-permission".into(), permission.into());
         }
         if let Some((media, schema)) = input.body {
-            let schema = schema.to_value();
-            operation
-                .insert("requestBody".into(), json!({ "required": true, "content": { media: { "schema": schema } } }));
+            let content = json!({ media: { "schema": schema.to_value() } });
+            let required = !input.body_is_optional;
+            operation.insert("requestBody".into(), json!({ "required": required, "content": content }));
         }
     }
     operation

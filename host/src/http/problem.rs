@@ -86,6 +86,8 @@ codes! {
     RouteConflict = "ROUTE_CONFLICT", 409, "Two routes could match one request";
     /// The version exists with other bytes.
     VersionExists = "VERSION_EXISTS", 409, "The version exists with other content";
+    /// No version served before.
+    NoPreviousVersion = "NO_PREVIOUS_VERSION", 409, "There is no version to go back to";
     /// The call kept meeting changes of others.
     WriteConflict = "WRITE_CONFLICT", 409, "The call kept conflicting with others";
     /// The first request with this key is still running.
@@ -118,6 +120,10 @@ codes! {
     LimitExceeded = "LIMIT_EXCEEDED", 503, "The cell exceeded a limit";
     /// All slots of the cell are taken.
     CellOverloaded = "CELL_OVERLOADED", 503, "The cell is overloaded";
+    /// The cell failed repeatedly; its breaker is open.
+    CircuitOpen = "CIRCUIT_OPEN", 503, "The cell's breaker is open";
+    /// The cell was taken out of service.
+    CellQuarantined = "CELL_QUARANTINED", 503, "The cell is quarantined";
     /// The cell is not active.
     CellUnavailable = "CELL_UNAVAILABLE", 503, "The cell is not active";
     /// The database is away; nothing happened.

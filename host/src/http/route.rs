@@ -8,6 +8,7 @@ pub mod chaos;
 pub mod documentation;
 pub mod event;
 pub mod key;
+pub mod lifecycle;
 pub mod permission;
 pub mod probe;
 pub mod role;

@@ -11,8 +11,8 @@ use http::{Method, Request};
 use super::operation::Route;
 use super::problem::{Code, Problem};
 use super::route::{
-    audit, bootstrap, cell, cell_route, chaos, documentation, event, key, permission, probe, role, session, tenant,
-    user,
+    audit, bootstrap, cell, cell_route, chaos, documentation, event, key, lifecycle, permission, probe, role, session,
+    tenant, user,
 };
 use super::{cell as cell_edge, edge};
 use crate::kernel::Kernel;
@@ -73,7 +73,13 @@ pub fn table() -> Vec<Route> {
         Route::new(GET,    "/api/v1/cells/{name}",               "cell.show",             "Show a cell.", cell::show),
         Route::new(GET,    "/api/v1/cells/{name}/versions",      "cell.versions",         "List the versions of a cell.", cell::versions),
         Route::new(GET,    "/api/v1/cells/{name}/traps",         "cell.traps",            "The newest failures of a cell.", cell::traps),
-        Route::new(POST,   "/api/v1/cells/{name}/activate",      "cell.activate",         "Make a version the one that serves.", cell::activate),
+        Route::new(POST,   "/api/v1/cells/{name}/activate",      "cell.activate",         "Make a version the one that serves.", lifecycle::activate),
+        Route::new(POST,   "/api/v1/cells/{name}/rollback",      "cell.rollback",         "End a canary, or go back to the version before.", lifecycle::rollback),
+        Route::new(POST,   "/api/v1/cells/{name}/restart",       "cell.restart",          "Forget strikes and close breakers.", lifecycle::restart),
+        Route::new(POST,   "/api/v1/cells/{name}/quarantine",    "cell.quarantine",       "Take a cell out of service.", lifecycle::quarantine),
+        Route::new(POST,   "/api/v1/cells/{name}/release",       "cell.release",          "End a quarantine.", lifecycle::release),
+        Route::new(GET,    "/api/v1/cells/{name}/logs",          "cell.logs",             "The newest lines that a cell logged.", lifecycle::logs),
+        Route::new(DELETE, "/api/v1/cells/{name}",               "cell.delete",           "Take a cell out of service for good.", lifecycle::delete),
 
         Route::new(GET,    "/api/v1/routes",                     "route.list",            "List the routes of cells.", cell_route::list),
         Route::new(POST,   "/api/v1/routes",                     "route.create",          "Add a route to a cell.", cell_route::create),

@@ -11,11 +11,12 @@ use wasmtime::component::Linker;
 use crate::cell::binding::aibos::cell::calls::Error;
 use crate::cell::binding::aibos::cell::health::Status;
 use crate::cell::binding::{Request, Response};
-use crate::cell::catalog::ActiveCell;
+use crate::cell::catalog::{ActiveCell, NotServing};
 use crate::cell::invoke::{self, Ended, Invocation};
-use crate::cell::outcome::{Outcome, Stop};
+use crate::cell::outcome::{Outcome, Stop, own_failure};
 use crate::cell::pattern::split_path;
-use crate::cell::store::{CellStore, Purpose};
+use crate::cell::store::{CellStore, NestedFailure, Purpose};
+use crate::cell::supervisor::Verdict;
 use crate::cell::translate;
 use crate::limit;
 use crate::state::work::Effect;
@@ -48,7 +49,13 @@ async fn call(
     request.headers = translate::forwarded_headers(request.headers, &store.data().tree.context);
     let work = Arc::clone(&store.data().tree.work);
     let depth = work.begin();
-    let called = nested(store, &callee, move |invocation| invoke::handle(invocation, request)).await;
+    let called = nested(
+        store,
+        &callee,
+        |response: &Response| own_failure(response.status),
+        move |invocation| invoke::handle(invocation, request),
+    )
+    .await;
     let (effect, answer) = match called {
         Ok(Ok(response)) if response.status >= 500 => {
             (Effect::Drop, Ok(Err(Error::Unavailable(format!("{cell} answered {}", response.status)))))
@@ -64,7 +71,7 @@ async fn call(
 async fn health(mut store: StoreContextMut<'_, CellStore>, cell: &str) -> wasmtime::Result<Result<Status, Error>> {
     store.data_mut().enter()?;
     match find(store.data(), cell) {
-        Ok(callee) => nested(store, &callee, invoke::health).await,
+        Ok(callee) => nested(store, &callee, |_| false, invoke::health).await,
         Err(error) => Ok(Err(error)),
     }
 }
@@ -77,7 +84,8 @@ fn find(caller: &CellStore, cell: &str) -> Result<Arc<ActiveCell>, Error> {
             caller.version.name
         )));
     }
-    caller.tree.catalog.cell(cell).ok_or_else(|| Error::Unavailable(format!("{cell} is not active")))
+    let tenant = caller.tree.context.actor.tenant();
+    caller.tree.catalog.serving(cell, tenant).ok_or_else(|| Error::Unavailable(format!("{cell} is not active")))
 }
 
 /// Whether the callee lets this caller at this path.
@@ -108,6 +116,7 @@ fn permit(caller: &CellStore, callee: &ActiveCell, request: &Request) -> Result<
 async fn nested<T, R>(
     mut store: StoreContextMut<'_, CellStore>,
     callee: &ActiveCell,
+    failed: impl Fn(&T) -> bool,
     run: impl FnOnce(Invocation) -> R,
 ) -> wasmtime::Result<Result<T, Error>>
 where
@@ -120,6 +129,16 @@ where
     if depth >= limit::CALL_DEPTH_MAX {
         return Err(Stop::Limit("call_depth").into());
     }
+    let (tenant, clock) = (tree.context.actor.tenant(), tree.context.clock.clone());
+    let pass = match callee.admit(tenant, clock.now()) {
+        Ok(pass) => pass,
+        Err(NotServing::BreakerOpen(_)) => {
+            return Ok(Err(Error::Unavailable(format!("the breaker of {} is open", callee.version.name))));
+        }
+        Err(NotServing::Quarantined) => {
+            return Ok(Err(Error::Unavailable(format!("{} is quarantined", callee.version.name))));
+        }
+    };
     let limits = &callee.version.manifest.limits;
     let Ok(_slot) = callee.gate.enter(deadline).await else {
         return Ok(Err(Error::Unavailable(format!("{} is overloaded", callee.version.name))));
@@ -136,12 +155,24 @@ where
     // Boxed because a callee may call in turn.
     let ended = Box::pin(run(invocation)).await;
     store.set_fuel(left.saturating_sub(ended.fuel_used))?;
-    callee.gate.count(ended.result.as_ref().err());
+    callee.counts.count(ended.result.as_ref().err());
+    let cell = callee.version.reference.clone();
     match ended.result {
-        Ok(value) => Ok(Ok(value)),
+        Ok(value) if failed(&value) => {
+            tree.failed(NestedFailure { cell, report: None, pass });
+            Ok(Ok(value))
+        }
+        Ok(value) => {
+            // A success closes a breaker; it never asks for more.
+            _ = pass.judge(Verdict::Fine, clock.now());
+            Ok(Ok(value))
+        }
         Err(Outcome::StorageFailed(error)) => Err(Stop::Storage(error).into()),
         Err(outcome) => {
-            tree.failed(callee.version.reference.clone(), callee.version.report(&tree.context, &outcome));
+            if outcome.is_strike() {
+                let report = Some(callee.version.report(&tree.context, &outcome));
+                tree.failed(NestedFailure { cell, report, pass });
+            }
             Ok(Err(error_of(&outcome)))
         }
     }

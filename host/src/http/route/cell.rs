@@ -10,19 +10,21 @@ use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::cell::catalog::{CellRecord, Counters};
+use super::lifecycle::{self, Switch};
+use crate::cell::catalog::{ActiveCell, CanaryRecord, CellRecord, Quarantine};
+use crate::cell::difference;
+use crate::cell::gate::Counters;
 use crate::cell::invoke::{self, Invocation};
 use crate::cell::manifest::{Manifest, valid_cell_name};
 use crate::cell::outcome::{Outcome, TrapReport};
-use crate::cell::registry::{cell_key, component_key, platform, version_key};
+use crate::cell::registry::{cell_key, component_key, platform, retired_key, version_key};
 use crate::cell::rejection::{Reason, ReasonCode};
 use crate::cell::store::Tree;
 use crate::cell::version::{CellVersion, VersionRecord, digest_of};
-use crate::http::input::{Input, InputDocument, Json, Paging, Path, Query, Raw};
+use crate::http::input::{Input, InputDocument, Paging, Path, Query, Raw};
 use crate::http::operation::Operation;
 use crate::http::output::{Created, Ok200, Page};
 use crate::http::problem::{Code, Problem};
-use crate::http::route::cell_route;
 use crate::limit;
 use crate::rbac::permission::{CellDeploy, CellRead};
 use crate::rbac::permit::Permit;
@@ -45,7 +47,7 @@ pub struct VersionView {
     pub version: String,
     /// SHA-256 of the component.
     pub digest: String,
-    /// `active`, or `uploaded`.
+    /// `active`, `canary` or `uploaded`.
     pub status: &'static str,
     /// Size of the component, in bytes.
     pub bytes: usize,
@@ -53,15 +55,31 @@ pub struct VersionView {
     pub created_at: Timestamp,
 }
 
+/// A version that was uploaded, beside the one that is active.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct UploadedView {
+    /// The version.
+    #[serde(flatten)]
+    pub version: VersionView,
+    /// What it asks for that the active version does not, and what it no longer does; empty without an active version.
+    pub changes: Vec<String>,
+}
+
 /// A cell as the API shows it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct CellView {
     /// Its name.
     pub name: String,
-    /// `active`, or `stopped` before its first activation.
+    /// `active`; `degraded` while a breaker is open for somebody; `quarantined`; `stopped` when no version serves.
     pub state: &'static str,
     /// The version that serves.
     pub active_version: Option<String>,
+    /// The version that is tried beside it.
+    pub canary: Option<CanaryRecord>,
+    /// Why it answers nobody.
+    pub quarantine: Option<Quarantine>,
+    /// Where a rollback goes.
+    pub previous_version: Option<String>,
     /// SHA-256 of its component.
     pub digest: Option<String>,
     /// What it may use.
@@ -89,14 +107,6 @@ pub struct LimitsView {
     pub output_kb: u64,
     /// Calls at once.
     pub concurrency: u32,
-}
-
-/// Which version to activate.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Activation {
-    /// An uploaded version.
-    pub version: String,
 }
 
 /// Options of an upload.
@@ -168,14 +178,26 @@ pub async fn upload(
     operation: Operation,
     _permit: Permit<CellDeploy>,
     (Query(query), upload): (Query<UploadQuery>, Upload),
-) -> Result<Created<VersionView>, Problem> {
+) -> Result<Created<UploadedView>, Problem> {
     let (text, component) = upload.parts().await?;
     let record = store_version(&operation, text, component).await?;
+    let changes = changes(&operation, &record).await?;
     if query.activate {
-        activate_version(&operation, &record).await?;
+        lifecycle::activate_version(&operation, &record, Switch::All).await?;
     }
-    let active = find(&operation, &record.name).await?.active;
-    Ok(Created(view(record, active.as_deref())))
+    let cell = find(&operation, &record.name).await?;
+    Ok(Created(UploadedView { version: view(record, &cell), changes }))
+}
+
+/// What changes with a version, compared with the one that serves.
+async fn changes(operation: &Operation, new: &VersionRecord) -> Result<Vec<String>, Problem> {
+    let Some(active) = find(operation, &new.name).await?.active else { return Ok(Vec::new()) };
+    let Some(active) = operation.work.load::<VersionRecord>(&version_key(&new.name, &active)).await? else {
+        return Ok(Vec::new());
+    };
+    let parsed =
+        |record: &VersionRecord| Manifest::parse(&record.manifest).map_err(|faults| Problem::internal_all(&faults));
+    Ok(difference::between(&parsed(&active)?, &parsed(new)?))
 }
 
 /// Stores a version and the component's bytes, unless it would not run or the version has other content already.
@@ -192,6 +214,7 @@ pub async fn store_version(operation: &Operation, text: String, component: Vec<u
     if let Some(record) = work.load::<VersionRecord>(&version_key(&name, &version)).await? {
         return if record.digest == digest && record.manifest == text {
             operation.changes_nothing();
+            ensure_cell(operation, &name).await?;
             Ok(record)
         } else {
             Err(Problem::new(
@@ -211,13 +234,34 @@ pub async fn store_version(operation: &Operation, text: String, component: Vec<u
     let record =
         VersionRecord { name: name.clone(), version: version.clone(), digest, manifest: text, bytes, created_at };
     work.save(version_key(&name, &version), &record)?;
-    if work.load::<CellRecord>(&cell_key(&name)).await?.is_none() {
-        work.save(cell_key(&name), &CellRecord { name, active: None, format: None, created_at, activated_at: None })?;
-    }
+    ensure_cell(operation, &name).await?;
     if work.read(&component_key(&record.digest)).await?.is_none() {
         work.put(component_key(&record.digest), component.into())?;
     }
     Ok(record)
+}
+
+/// Makes the cell's record, unless there is one. A cell that was deleted finds the state of its tenants again.
+async fn ensure_cell(operation: &Operation, name: &str) -> Result<(), Problem> {
+    let work = &operation.work;
+    if work.load::<CellRecord>(&cell_key(name)).await?.is_some() {
+        return Ok(());
+    }
+    let format = work.load::<Option<u32>>(&retired_key(name)).await?.flatten();
+    let record = CellRecord {
+        name: name.to_owned(),
+        active: None,
+        format,
+        created_at: operation.context.now,
+        activated_at: None,
+        history: Vec::new(),
+        canary: None,
+        quarantine: None,
+        restarts: 0,
+        generation: 0,
+    };
+    operation.changes_something();
+    Ok(work.save(cell_key(name), &record)?)
 }
 
 /// Starts the version once and asks its health, so that what would not run is refused before it is stored.
@@ -243,56 +287,6 @@ async fn try_out(operation: &Operation, version: &Arc<CellVersion>) -> Result<()
             format!("the component cannot be started within its limits: {} ({})", outcome.message(), outcome.label()),
         )])),
     }
-}
-
-/// `POST /api/v1/cells/{name}/activate`
-pub async fn activate(
-    operation: Operation,
-    _permit: Permit<CellDeploy>,
-    (Path(path), Json(body)): (Path<CellPath>, Json<Activation>),
-) -> Result<Ok200<VersionView>, Problem> {
-    let record = operation.work.load::<VersionRecord>(&version_key(&path.name, &body.version)).await?;
-    let record = record.ok_or_else(|| Problem::not_found("version", format!("{} {}", path.name, body.version)))?;
-    operation.target("cell", &path.name);
-    operation.detail("version", body.version.as_str());
-    operation.detail("digest", record.digest.as_str());
-    activate_version(&operation, &record).await?;
-    Ok(Ok200(view(record, Some(&body.version))))
-}
-
-/// Makes a version the one that serves, unless its routes meet those of others.
-pub async fn activate_version(operation: &Operation, record: &VersionRecord) -> Result<(), Problem> {
-    let work = &operation.work;
-    let manifest = Manifest::parse(&record.manifest).map_err(|faults| Problem::internal_all(&faults))?;
-    cell_route::check(operation, Some(&manifest), None).await?;
-    let mut cell = work
-        .load::<CellRecord>(&cell_key(&record.name))
-        .await?
-        .ok_or_else(|| Problem::not_found("cell", &record.name))?;
-    if cell.active.as_ref() == Some(&record.version) {
-        return Ok(());
-    }
-    if let Some(format) = cell.format.filter(|format| !manifest.state.reads.contains(format)) {
-        return Err(rejected(vec![Reason::new(
-            ReasonCode::StateFormat,
-            format!(
-                "the active version writes state in format {format}, which {} does not read; add it to [state] reads",
-                record.version
-            ),
-        )]));
-    }
-    // Loaded before the commit: an activation that was answered with 200 serves.
-    let registry = &operation.kernel.registry;
-    if let Err(reason) = registry.version(&operation.kernel.storage, record).await? {
-        return Err(rejected(vec![Reason::new(ReasonCode::CannotStart, reason)]));
-    }
-    operation.changes_something();
-    operation.detail("previous_version", cell.active.clone());
-    cell.format = Some(manifest.state.format);
-    cell.active = Some(record.version.clone());
-    cell.activated_at = Some(operation.context.now);
-    work.save(cell_key(&record.name), &cell)?;
-    Ok(())
 }
 
 /// `GET /api/v1/cells`
@@ -329,14 +323,14 @@ pub async fn versions(
     _permit: Permit<CellRead>,
     (Path(path), Query(paging)): (Path<CellPath>, Query<Paging>),
 ) -> Result<Ok200<Page<VersionView>>, Problem> {
-    let active = find(&operation, &path.name).await?.active;
+    let cell = find(&operation, &path.name).await?;
     let size = paging.size()?;
     paging.check_cursor(|version| semver::Version::parse(version).is_ok())?;
     let prefix = format!("cell-version/{}/", path.name);
     let after = paging.cursor.map(|version| format!("{prefix}{version}"));
     let scan = Scan { space: platform(), prefix, after, limit: size + 1 };
     let records = operation.work.load_page::<VersionRecord>(&scan).await?;
-    let views = records.into_iter().map(|(_, record)| view(record, active.as_deref())).collect();
+    let views = records.into_iter().map(|(_, record)| view(record, &cell)).collect();
     Ok(Ok200(Page::cut(views, size, |view| view.version.clone())))
 }
 
@@ -359,11 +353,13 @@ async fn reports(operation: &Operation, name: &str) -> Result<Vec<TrapReport>, P
     Ok(reports)
 }
 
-async fn find(operation: &Operation, name: &str) -> Result<CellRecord, Problem> {
+/// The cell's record.
+pub async fn find(operation: &Operation, name: &str) -> Result<CellRecord, Problem> {
     operation.work.load(&cell_key(name)).await?.ok_or_else(|| Problem::not_found("cell", name))
 }
 
-async fn cell_view(operation: &Operation, record: CellRecord) -> Result<CellView, Problem> {
+/// The cell as it stands.
+pub async fn cell_view(operation: &Operation, record: CellRecord) -> Result<CellView, Problem> {
     let last_trap = reports(operation, &record.name).await?.into_iter().next();
     let active = operation.kernel.live.load().catalog.cell(&record.name);
     let limits = active.as_ref().map(|cell| {
@@ -376,12 +372,17 @@ async fn cell_view(operation: &Operation, record: CellRecord) -> Result<CellView
             concurrency: limits.concurrency,
         }
     });
+    let mut counters = active.as_ref().map(|cell| cell.counts.counters()).unwrap_or_default();
+    counters.restarts += record.restarts;
     Ok(CellView {
-        state: if active.is_some() { "active" } else { "stopped" },
+        state: state_of(&record, active.as_deref(), operation.context.clock.now()),
         active_version: record.active,
+        canary: record.canary,
+        quarantine: record.quarantine,
+        previous_version: record.history.last().cloned(),
         digest: active.as_ref().map(|cell| cell.version.reference.digest.clone()),
         limits,
-        counters: active.map(|cell| cell.gate.counters()).unwrap_or_default(),
+        counters,
         last_trap,
         name: record.name,
         created_at: record.created_at,
@@ -389,8 +390,25 @@ async fn cell_view(operation: &Operation, record: CellRecord) -> Result<CellView
     })
 }
 
-fn view(record: VersionRecord, active: Option<&str>) -> VersionView {
-    let status = if active == Some(record.version.as_str()) { "active" } else { "uploaded" };
+fn state_of(record: &CellRecord, active: Option<&ActiveCell>, now: Timestamp) -> &'static str {
+    match active {
+        _ if record.quarantine.is_some() => "quarantined",
+        Some(cell) if cell.supervisor.degraded(&cell.version.reference.version, now) => "degraded",
+        Some(_) => "active",
+        None => "stopped",
+    }
+}
+
+/// A version beside what its cell says of it.
+#[must_use]
+pub fn view(record: VersionRecord, cell: &CellRecord) -> VersionView {
+    let status = if cell.active.as_ref() == Some(&record.version) {
+        "active"
+    } else if cell.canary.as_ref().is_some_and(|canary| canary.version == record.version) {
+        "canary"
+    } else {
+        "uploaded"
+    };
     VersionView {
         name: record.name,
         version: record.version,
@@ -401,7 +419,9 @@ fn view(record: VersionRecord, active: Option<&str>) -> VersionView {
     }
 }
 
-fn rejected(reasons: Vec<Reason>) -> Problem {
+/// The refusal of a component that would not run.
+#[must_use]
+pub fn rejected(reasons: Vec<Reason>) -> Problem {
     let first = reasons.first().map(|reason| reason.message.clone()).unwrap_or_default();
     let reasons = serde_json::to_value(reasons).unwrap_or_default();
     Problem::new(Code::CellRejected, format!("The cell would not run: {first}")).with("reasons", reasons)

@@ -145,6 +145,16 @@ pub async fn delete(
     Ok(NoContent)
 }
 
+/// Removes the routes that operators gave a cell.
+pub async fn delete_of(operation: &Operation, cell: &str) -> Result<(), Problem> {
+    for route in all::<RouteRecord>(operation, "route/").await? {
+        if route.cell == cell {
+            operation.work.delete(route_key(route.id))?;
+        }
+    }
+    Ok(())
+}
+
 /// Refuses a manifest or a route that would make two routes match one request. Everything is read through the unit of work,
 /// so that two operators at once cannot both be right.
 pub async fn check(

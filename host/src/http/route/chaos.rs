@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::cell::catalog::CellRecord;
+use super::cell;
+use crate::cell::catalog::QuarantinedBy;
 use crate::cell::fault::{Fault, FaultKind, FaultPlace};
 use crate::cell::registry::{cell_key, platform};
 use crate::config::Chaos;
@@ -72,21 +73,34 @@ pub async fn fail(
     inject_fault(&operation, fault).await.map(Created)
 }
 
-/// `POST /api/v1/chaos/recover/{cell}`: removes the faults of a cell.
+/// `POST /api/v1/chaos/recover/{cell}`: removes the faults of a cell, with the strikes, breakers and quarantine that they
+/// caused.
 pub async fn recover(
     operation: Operation,
     _permit: Permit<ChaosInject>,
     Path(path): Path<FaultyCellPath>,
 ) -> Result<Ok200<Recovered>, Problem> {
-    exists(&operation, &path.cell).await?;
-    let faults = faults(&operation).await?;
-    let struck: Vec<Fault> = faults.into_iter().filter(|fault| fault.cell == path.cell).collect();
+    let mut record = cell::find(&operation, &path.cell).await?;
+    let removed = delete_of(&operation, &path.cell).await?;
+    // An operator's quarantine is not the faults' doing.
+    if record.quarantine.as_ref().is_some_and(|quarantine| quarantine.by == QuarantinedBy::Supervisor) {
+        record.quarantine = None;
+    }
+    record.generation += 1;
+    operation.work.save(cell_key(&path.cell), &record)?;
+    operation.target("cell", &path.cell);
+    operation.detail("removed", removed);
+    Ok(Ok200(Recovered { cell: path.cell, removed }))
+}
+
+/// Removes the faults of a cell and says how many there were.
+pub async fn delete_of(operation: &Operation, cell: &str) -> Result<usize, Problem> {
+    let faults = faults(operation).await?;
+    let struck: Vec<Fault> = faults.into_iter().filter(|fault| fault.cell == cell).collect();
     for fault in &struck {
         operation.work.delete(fault_key(fault.id))?;
     }
-    operation.target("cell", &path.cell);
-    operation.detail("removed", struck.len());
-    Ok(Ok200(Recovered { cell: path.cell, removed: struck.len() }))
+    Ok(struck.len())
 }
 
 /// `GET /api/v1/chaos/faults`
@@ -110,7 +124,7 @@ pub async fn remove(
 
 async fn inject_fault(operation: &Operation, body: NewFault) -> Result<Fault, Problem> {
     enabled(operation)?;
-    exists(operation, &body.cell).await?;
+    cell::find(operation, &body.cell).await?;
     if faults(operation).await?.len() >= limit::FAULTS_MAX {
         return Err(Problem::new(
             Code::InUse,
@@ -137,13 +151,6 @@ async fn faults(operation: &Operation) -> Result<Vec<Fault>, Problem> {
     let limit = u32::try_from(limit::FAULTS_MAX).unwrap_or(u32::MAX);
     let scan = Scan { space: platform(), prefix: "fault/".into(), after: None, limit };
     Ok(operation.work.load_page::<Fault>(&scan).await?.into_iter().map(|(_, fault)| fault).collect())
-}
-
-async fn exists(operation: &Operation, cell: &str) -> Result<(), Problem> {
-    match operation.work.load::<CellRecord>(&cell_key(cell)).await? {
-        Some(_) => Ok(()),
-        None => Err(Problem::not_found("cell", cell)),
-    }
 }
 
 fn enabled(operation: &Operation) -> Result<(), Problem> {

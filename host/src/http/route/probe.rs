@@ -5,6 +5,7 @@ use http::StatusCode;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
+use crate::cell::supervisor::Breaker;
 use crate::http::operation::Operation;
 use crate::http::output::{Ok200, Output, with_type};
 use crate::http::problem::{Code, Problem};
@@ -58,7 +59,14 @@ pub async fn metrics(operation: Operation, _permit: Public, (): ()) -> Result<Te
     metrics::gauge!("db_pool_connections", "state" => "idle").set(f64::from(idle));
     for cell in kernel.live.load().catalog.cells.values() {
         let name = metrics::SharedString::from(std::sync::Arc::clone(&cell.version.name));
-        metrics::gauge!("cell_instances", "cell" => name, "state" => "running").set(f64::from(cell.gate.running()));
+        metrics::gauge!("cell_instances", "cell" => name.clone(), "state" => "running")
+            .set(f64::from(cell.gate.running()));
+        let breaker = match cell.supervisor.breaker(&cell.version.reference.version, kernel.clock.now()) {
+            Breaker::Closed => 0,
+            Breaker::HalfOpen => 1,
+            Breaker::Open => 2,
+        };
+        metrics::gauge!("cell_breaker_state", "cell" => name).set(breaker);
     }
     Ok(Text(telemetry::metrics_text()))
 }
