@@ -16,6 +16,8 @@ on_both_kernels!(
     what_keeps_failing_for_everybody_is_quarantined,
     a_callee_is_judged_by_itself,
     recovery_forgets_the_strikes_of_a_fault,
+    a_stored_reply_is_given_whatever_became_of_the_cell,
+    calls_without_a_token_stop_nobody_else,
 );
 
 /// A probe that is struck out after so many failures.
@@ -92,7 +94,7 @@ async fn a_version_that_fails_for_many_stops_for_everybody(test: TestKernel) {
         refused(actor).await;
     }
     let probe = test.kernel.live.load().catalog.cell("probe").unwrap();
-    assert_eq!(probe.supervisor.breaker("1.0.0", test.kernel.clock.now()), Breaker::Open);
+    assert_eq!(probe.supervisor.breaker(&probe.version, test.kernel.clock.now()), Breaker::Open);
     test.pass(SignedDuration::from_millis(100));
     cleo.post("/probe/echo", &json!({})).await.done(200);
     bert.post("/probe/echo", &json!({})).await.done(200);
@@ -104,10 +106,17 @@ async fn what_keeps_failing_for_everybody_is_quarantined(mut test: TestKernel) {
     let (anna, bert) = (test.tenant("acme").await, test.tenant("bolt").await);
     panics(&anna).await;
     panics(&bert).await;
-    for _ in 0..6 {
-        refused(&anna).await;
+    // The same tenant again says nothing new about the others.
+    for _ in 0..8 {
         test.pass(SignedDuration::from_secs(30));
-        panics(&anna).await;
+        panics(&bert).await;
+        refused(&anna).await;
+    }
+    for number in 0..6 {
+        let actor = [&anna, &bert][number % 2];
+        refused(actor).await;
+        test.pass(SignedDuration::from_secs(30));
+        panics(actor).await;
     }
     let problem = bert.post("/probe/echo", &json!({})).await.refused(503, "CELL_QUARANTINED");
     assert!(text(&problem["detail"]).contains("operator"), "{problem}");
@@ -156,4 +165,38 @@ async fn recovery_forgets_the_strikes_of_a_fault(test: TestKernel) {
     refused(&anna).await;
     olga.post("/api/v1/chaos/recover/probe", &Value::Null).await.done(200);
     anna.post("/probe/echo", &json!({})).await.done(200);
+}
+
+async fn a_stored_reply_is_given_whatever_became_of_the_cell(test: TestKernel) {
+    let olga = test.owner().await;
+    touchy_probe(2).install(&olga).await;
+    let anna = test.tenant("acme").await;
+    let keyed = anna.with_header("idempotency-key", "k");
+    let first = keyed.post("/probe/stage-then/reply", &json!({})).await;
+    assert_eq!(first.status, 200, "{}", first.text);
+    panics(&anna).await;
+    panics(&anna).await;
+    refused(&anna).await;
+    let again = keyed.post("/probe/stage-then/reply", &json!({})).await;
+    assert_eq!((again.status, &again.text, again.header("idempotency-replayed")), (200, &first.text, "true"));
+    olga.post("/api/v1/cells/probe/quarantine", &Value::Null).await.done(200);
+    keyed.post("/probe/stage-then/reply", &json!({})).await.done(200);
+    keyed.post("/probe/stage-then/reply", &json!({ "other": 1 })).await.refused(422, "IDEMPOTENCY_KEY_REUSED");
+    anna.post("/probe/stage-then/reply", &json!({})).await.refused(503, "CELL_QUARANTINED");
+}
+
+async fn calls_without_a_token_stop_nobody_else(test: TestKernel) {
+    let olga = test.owner().await;
+    touchy_probe(2).install(&olga).await;
+    let anna = test.tenant("acme").await;
+    olga.post("/api/v1/chaos/fail/probe", &Value::Null).await.done(201);
+    for _ in 0..2 {
+        test.anonymous().get("/probe/ping").await.refused(503, "CELL_TRAPPED");
+    }
+    test.anonymous().get("/probe/ping").await.refused(503, "CIRCUIT_OPEN");
+    panics(&anna).await;
+    anna.post("/probe/panic", &json!({})).await.refused(503, "CELL_TRAPPED");
+    refused(&anna).await;
+    let bert = test.tenant("bolt").await;
+    panics(&bert).await;
 }

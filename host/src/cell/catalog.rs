@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
@@ -25,9 +26,9 @@ pub struct CellRecord {
     pub name: String,
     /// The version that serves; none before the first activation.
     pub active: Option<String>,
-    /// The format in which the active version writes state.
+    /// Every format in which a version of it wrote state.
     #[serde(default)]
-    pub format: Option<u32>,
+    pub formats: Vec<u32>,
     /// When its first version was uploaded.
     pub created_at: Timestamp,
     /// When its active version last changed.
@@ -46,6 +47,17 @@ pub struct CellRecord {
     pub restarts: u64,
     /// Raised by a restart and a release: strikes of an older one are forgotten.
     #[serde(default)]
+    pub generation: u64,
+}
+
+/// What remains of a deleted cell, for a later one of its name.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RetiredCell {
+    /// Every format in which it wrote the state that its tenants still have.
+    pub formats: Vec<u32>,
+    /// An operator's quarantine does not end by a deletion.
+    pub quarantine: Option<Quarantine>,
+    /// Higher than the deleted cell's.
     pub generation: u64,
 }
 
@@ -139,10 +151,16 @@ pub enum NotServing {
 }
 
 impl ActiveCell {
-    /// Whether this is the version that is being tried.
+    /// The trial, when this is the version that is being tried.
     #[must_use]
-    pub fn is_canary(&self) -> bool {
-        matches!(self.trial, Some((Side::Canary, _)))
+    pub fn canary_trial(&self) -> Option<&Arc<Trial>> {
+        self.trial.as_ref().filter(|(side, _)| *side == Side::Canary).map(|(_, trial)| trial)
+    }
+
+    /// Time of one call.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        Duration::from_millis(self.version.manifest.limits.timeout_ms)
     }
 
     /// Lets a call pass.

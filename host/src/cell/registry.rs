@@ -1,6 +1,6 @@
 //! From the records of the platform to the snapshot that serves: loads what is active, keeps what is loaded, and swaps.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
@@ -29,14 +29,22 @@ pub struct Registry {
 }
 
 /// What a cell keeps while its versions change.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Kept {
     concurrency: u32,
     generation: u64,
     gate: Arc<Gate>,
     counts: Arc<Counts>,
     supervisor: Arc<Supervisor>,
-    trial: Option<(CanaryRecord, Arc<Trial>)>,
+    tried: Option<Tried>,
+}
+
+/// What a canary keeps: slots of its own, so that a bad one takes none from the others.
+#[derive(Clone, Debug)]
+struct Tried {
+    record: CanaryRecord,
+    trial: Arc<Trial>,
+    gate: Arc<Gate>,
 }
 
 /// The key of a cell's record.
@@ -98,7 +106,9 @@ impl Registry {
     /// must serve.
     pub async fn snapshot(&self, storage: &Storage, chaos: Chaos) -> Result<Catalog, StorageError> {
         let mut catalog = Catalog::default();
-        for record in read_all::<CellRecord>(storage, "cell/").await? {
+        let records = read_all::<CellRecord>(storage, "cell/").await?;
+        self.forget_all_but(&records);
+        for record in records {
             if let Some(cell) = self.active_cell(storage, &record).await? {
                 catalog.cells.insert(Arc::clone(&cell.version.name), Arc::new(cell));
             }
@@ -112,6 +122,16 @@ impl Registry {
         Ok(catalog)
     }
 
+    /// Drops what is kept of cells that served and were deleted. A cell that is being uploaded never served yet.
+    fn forget_all_but(&self, records: &[CellRecord]) {
+        let names: HashSet<&str> = records.iter().map(|record| record.name.as_str()).collect();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, _) in kept.extract_if(|name, _| !names.contains(name.as_str())) {
+            loaded.remove(&name);
+        }
+    }
+
     /// A cell with its versions loaded; none when it has no active version or cannot be loaded.
     async fn active_cell(&self, storage: &Storage, record: &CellRecord) -> Result<Option<ActiveCell>, StorageError> {
         let Some(active) = &record.active else { return Ok(None) };
@@ -122,21 +142,21 @@ impl Registry {
             }
             None => None,
         };
-        let (gate, counts, supervisor, trial) = self.kept(record, &version, canary.as_ref().map(|(record, _)| record));
-        let cell = |version, canary, side| ActiveCell {
+        let kept = self.kept(record, &version, canary.as_ref());
+        let cell = |version, canary, gate, side| ActiveCell {
             version,
-            gate: Arc::clone(&gate),
-            counts: Arc::clone(&counts),
-            supervisor: Arc::clone(&supervisor),
+            gate,
+            counts: Arc::clone(&kept.counts),
+            supervisor: Arc::clone(&kept.supervisor),
             quarantine: record.quarantine.clone(),
             canary,
-            trial: trial.clone().map(|trial| (side, trial)),
+            trial: kept.tried.as_ref().map(|tried| (side, Arc::clone(&tried.trial))),
         };
-        let canary = canary.map(|(record, version)| Canary {
+        let canary = canary.zip(kept.tried.as_ref()).map(|((record, version), tried)| Canary {
             percent: record.percent,
-            cell: Arc::new(cell(version, None, Side::Canary)),
+            cell: Arc::new(cell(version, None, Arc::clone(&tried.gate), Side::Canary)),
         });
-        Ok(Some(cell(version, canary, Side::Active)))
+        Ok(Some(cell(version, canary, Arc::clone(&kept.gate), Side::Active)))
     }
 
     /// A version of a record, loaded; one that does not load is logged.
@@ -201,20 +221,17 @@ impl Registry {
         &self,
         record: &CellRecord,
         version: &CellVersion,
-        canary: Option<&CanaryRecord>,
-    ) -> (Arc<Gate>, Arc<Counts>, Arc<Supervisor>, Option<Arc<Trial>>) {
+        canary: Option<&(CanaryRecord, Arc<CellVersion>)>,
+    ) -> Kept {
         let concurrency = version.manifest.limits.concurrency;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = kept.entry(record.name.clone()).or_insert_with(|| {
-            let counts = Arc::<Counts>::default();
-            Kept {
-                concurrency,
-                generation: record.generation,
-                gate: Arc::new(Gate::new(concurrency)),
-                counts,
-                supervisor: Arc::default(),
-                trial: None,
-            }
+        let kept = kept.entry(record.name.clone()).or_insert_with(|| Kept {
+            concurrency,
+            generation: record.generation,
+            gate: Arc::new(Gate::new(concurrency)),
+            counts: Arc::default(),
+            supervisor: Arc::default(),
+            tried: None,
         });
         if kept.concurrency != concurrency {
             kept.concurrency = concurrency;
@@ -224,11 +241,14 @@ impl Registry {
             kept.generation = record.generation;
             kept.supervisor.clear();
         }
-        if kept.trial.as_ref().map(|(record, _)| record) != canary {
-            kept.trial = canary.map(|record| (record.clone(), Arc::default()));
+        if kept.tried.as_ref().map(|tried| &tried.record) != canary.map(|(record, _)| record) {
+            kept.tried = canary.map(|(record, version)| Tried {
+                record: record.clone(),
+                trial: Arc::default(),
+                gate: Arc::new(Gate::new(version.manifest.limits.concurrency)),
+            });
         }
-        let trial = kept.trial.as_ref().map(|(_, trial)| Arc::clone(trial));
-        (Arc::clone(&kept.gate), Arc::clone(&kept.counts), Arc::clone(&kept.supervisor), trial)
+        kept.clone()
     }
 }
 

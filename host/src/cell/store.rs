@@ -11,7 +11,7 @@ use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use super::catalog::Catalog;
 use super::fault::Armed;
 use super::outcome::{Stop, TrapReport};
-use super::supervisor::Pass;
+use super::supervisor::{Pass, Trial};
 use super::version::CellVersion;
 use crate::audit::CellReference;
 use crate::context::Context;
@@ -80,6 +80,22 @@ impl Tree {
     }
 }
 
+impl Tree {
+    /// Failures so far.
+    #[must_use]
+    pub fn failed_count(&self) -> usize {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The newest failure of a canary turned out to be its alone.
+    pub fn redone(&self, trial: &Arc<Trial>) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(failure) = failures.last_mut() {
+            failure.redone = Some(Arc::clone(trial));
+        }
+    }
+}
+
 /// A failure below the outermost call. It counts once everything that was read is known to belong together.
 #[derive(Debug)]
 pub struct NestedFailure {
@@ -87,8 +103,10 @@ pub struct NestedFailure {
     pub cell: CellReference,
     /// What is kept of it; none when it answered with a 5xx of its own.
     pub report: Option<TrapReport>,
-    /// Its admission, not judged yet.
-    pub pass: Pass,
+    /// Its admission, not judged yet; none when its caller left it too little to work with.
+    pub pass: Option<Pass>,
+    /// When a canary failed and the active version then did the same call: their trial.
+    pub redone: Option<Arc<Trial>>,
 }
 
 /// What an invocation is for.

@@ -51,6 +51,8 @@ struct Open {
     /// Times in a row that it opened.
     times: u32,
     probing: bool,
+    /// Whose call failed last: the same tenant again says nothing new about the others.
+    struck_by: Option<TenantId>,
 }
 
 /// How a breaker stands.
@@ -110,47 +112,45 @@ impl Supervisor {
         trial: Option<(Side, Arc<Trial>)>,
         now: Timestamp,
     ) -> Result<Pass, Refused> {
-        let mut pass =
-            Pass { supervisor: Arc::clone(self), version: Arc::clone(version), tenant, trial, probes: Vec::new() };
+        let probes = self.probes(version, tenant, now)?;
+        Ok(Pass { supervisor: Arc::clone(self), version: Arc::clone(version), tenant, trial, probes })
+    }
+
+    /// The breakers that this call probes, all of which it has now to itself.
+    fn probes(&self, version: &CellVersion, tenant: Option<TenantId>, now: Timestamp) -> Result<Vec<Calls>, Refused> {
         if !self.troubled.load(Ordering::Relaxed) {
-            return Ok(pass);
+            return Ok(Vec::new());
         }
         let mut wards = self.lock();
-        let scopes = [Calls::Everybodys, Calls::OfTenant(tenant)];
-        let open = |wards: &mut HashMap<Watched, Ward>, calls| {
+        let mut probes = Vec::new();
+        for calls in [Calls::OfTenant(tenant), Calls::Everybodys] {
             let watched = Watched { version: version.reference.version.clone(), calls };
-            wards.get_mut(&watched).and_then(|ward| ward.open.as_mut()).map(|open| (open.until, open.probing))
-        };
-        for calls in scopes {
-            match open(&mut wards, calls) {
-                Some((until, _)) if now < until => return Err(Refused { retry_after_s: seconds(until, now) }),
-                Some((_, true)) => return Err(Refused { retry_after_s: 1 }),
-                Some((_, false)) => pass.probes.push(calls),
+            let Some(ward) = wards.get(&watched) else { continue };
+            if ward.is_over(&version.manifest.failure, now) {
+                wards.remove(&watched);
+                continue;
+            }
+            match &ward.open {
+                Some(open) if now < open.until => return Err(Refused { retry_after_s: seconds(open.until, now) }),
+                Some(open) if open.probing => return Err(Refused { retry_after_s: 1 }),
+                Some(_) => probes.push(calls),
                 None => {}
             }
         }
-        for calls in &pass.probes {
+        for calls in &probes {
             set_probing(&mut wards, version, *calls, Probing::Yes);
         }
-        drop(wards);
-        Ok(pass)
+        Ok(probes)
     }
 
-    /// How the breaker of a version stands for everybody.
+    /// How the worst breaker of a version stands, a single tenant's included.
     #[must_use]
-    pub fn breaker(&self, version: &str, now: Timestamp) -> Breaker {
-        self.worst(version, now, |calls| calls == Calls::Everybodys)
-    }
-
-    /// Whether any breaker of a version is open, a single tenant's included.
-    #[must_use]
-    pub fn degraded(&self, version: &str, now: Timestamp) -> bool {
-        self.worst(version, now, |_| true) != Breaker::Closed
-    }
-
-    fn worst(&self, version: &str, now: Timestamp, of: impl Fn(Calls) -> bool) -> Breaker {
+    pub fn breaker(&self, version: &CellVersion, now: Timestamp) -> Breaker {
         let wards = self.lock();
-        let watched = wards.iter().filter(|(watched, _)| watched.version == version && of(watched.calls));
+        let rule = &version.manifest.failure;
+        let watched = wards
+            .iter()
+            .filter(|(watched, ward)| watched.version == version.reference.version && !ward.is_over(rule, now));
         let breakers = watched
             .filter_map(|(_, ward)| ward.open.as_ref())
             .map(|open| if now < open.until { Breaker::Open } else { Breaker::HalfOpen });
@@ -159,7 +159,8 @@ impl Supervisor {
 
     /// Forgets every strike and closes every breaker.
     pub fn clear(&self) {
-        self.lock().clear();
+        let mut wards = self.lock();
+        wards.clear();
         self.troubled.store(false, Ordering::Relaxed);
     }
 
@@ -179,7 +180,7 @@ impl Supervisor {
             (Calls::Everybodys, rule.strikes.max(2)),
         ] {
             let watched = Watched { version: pass.version.reference.version.clone(), calls };
-            if wards.len() >= limit::WARDS_MAX && !wards.contains_key(&watched) {
+            if calls != Calls::Everybodys && wards.len() >= limit::WARDS_MAX && !wards.contains_key(&watched) {
                 continue;
             }
             let ward = wards.entry(watched).or_default();
@@ -217,15 +218,23 @@ impl Ward {
             if !probed {
                 return 0;
             }
-            open.times = open.times.saturating_add(1);
+            let others = calls != Calls::Everybodys || (tenant.is_some() && tenant != open.struck_by);
+            if others {
+                open.times = open.times.saturating_add(1);
+                open.struck_by = tenant;
+            }
             open.probing = false;
             open.until = later(now, pause_ms(rule, open.times));
             return open.times;
         }
+        // Anybody can make calls without a token.
+        if calls == Calls::Everybodys && tenant.is_none() {
+            return 0;
+        }
         let window = SignedDuration::from_secs(i64::from(rule.window_s));
         self.strikes.retain(|(at, _)| now.duration_since(*at) <= window);
         let of_tenant = self.strikes.iter().filter(|(_, other)| *other == tenant).count();
-        let most = if calls == Calls::Everybodys { (threshold / 2).max(1) as usize } else { usize::MAX };
+        let most = if calls == Calls::Everybodys { threshold.div_ceil(2) as usize } else { usize::MAX };
         if of_tenant < most {
             self.strikes.push_back((now, tenant));
         }
@@ -233,13 +242,15 @@ impl Ward {
             return 0;
         }
         self.strikes.clear();
-        self.open = Some(Open { until: later(now, pause_ms(rule, 1)), times: 1, probing: false });
+        self.open = Some(Open { until: later(now, pause_ms(rule, 1)), times: 1, probing: false, struck_by: tenant });
         1
     }
 
+    /// Whether its last strike is long past: also a breaker that nobody came to probe.
     fn is_over(&self, rule: &Failure, now: Timestamp) -> bool {
         let window = SignedDuration::from_secs(i64::from(rule.window_s));
-        self.open.is_none() && self.strikes.back().is_none_or(|(at, _)| now.duration_since(*at) > window)
+        let last = self.open.as_ref().map(|open| open.until).or_else(|| self.strikes.back().map(|(at, _)| *at));
+        last.is_none_or(|last| now.duration_since(last) > window)
     }
 }
 
@@ -247,8 +258,10 @@ impl Pass {
     /// Says how the call ended.
     #[must_use]
     pub fn judge(mut self, verdict: Verdict, now: Timestamp) -> Judgement {
-        let of_trial = self.trial.as_ref().map_or(Judgement::Nothing, |(side, trial)| trial.count(*side, verdict));
-        let of_supervisor = match verdict {
+        if let Some((side, trial)) = &self.trial {
+            trial.count(*side, verdict);
+        }
+        let judgement = match verdict {
             Verdict::Fine => {
                 if !self.probes.is_empty() {
                     self.supervisor.succeeded(&self);
@@ -258,10 +271,10 @@ impl Pass {
             Verdict::Strike => self.supervisor.strike(&self, now),
         };
         self.probes.clear();
-        match (of_trial, of_supervisor) {
+        match judgement {
             // A new version is taken back rather than the cell taken out of service.
-            (_, Judgement::Quarantine) if matches!(self.trial, Some((Side::Canary, _))) => Judgement::EndCanary,
-            (Judgement::Nothing, judgement) | (judgement, _) => judgement,
+            Judgement::Quarantine if matches!(self.trial, Some((Side::Canary, _))) => Judgement::EndCanary,
+            judgement => judgement,
         }
     }
 }
@@ -332,20 +345,24 @@ pub struct Trial {
 }
 
 impl Trial {
-    fn count(&self, side: Side, verdict: Verdict) -> Judgement {
+    fn count(&self, side: Side, verdict: Verdict) {
         let [calls, failures] = match side {
             Side::Active => &self.active,
             Side::Canary => &self.canary,
         };
         calls.fetch_add(1, Ordering::Relaxed);
-        if verdict == Verdict::Strike {
+        // A request that fails on both versions says nothing about the new one: see `failed_alone`.
+        if verdict == Verdict::Strike && side == Side::Active {
             failures.fetch_add(1, Ordering::Relaxed);
         }
-        if side == Side::Canary && verdict == Verdict::Strike && self.is_worse() {
-            Judgement::EndCanary
-        } else {
-            Judgement::Nothing
-        }
+    }
+
+    /// Counts a call that the canary failed at and the active version then did.
+    #[must_use]
+    pub fn failed_alone(&self) -> Judgement {
+        let [_, failures] = &self.canary;
+        failures.fetch_add(1, Ordering::Relaxed);
+        if self.is_worse() { Judgement::EndCanary } else { Judgement::Nothing }
     }
 
     /// Whether the canary fails clearly more often: at least [`limit::CANARY_FAILURES_MIN`] times, and by more than five

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::response::Response as HttpResponse;
 use bytes::Bytes;
@@ -132,13 +132,26 @@ pub async fn run(kernel: &Kernel, call: CellCall, _permit: RoutePermit) -> Resul
         Some(key) => Some(kernel.gateway.running.take(key.clone()).ok_or(CallError::KeyInUse)?),
         None => None,
     };
-    let answer = Box::pin(run_on(kernel, &call, &cell, reply_key.as_ref())).await;
-    match answer {
-        Err(CallError::Failed(_) | CallError::Withheld(_) | CallError::BreakerOpen(_)) if cell.is_canary() => {
-            let active = call.live.catalog.cell(name).ok_or_else(inactive)?;
-            Box::pin(run_on(kernel, &call, &active, reply_key.as_ref())).await
+    let deadline = Instant::now() + cell.timeout() * ATTEMPT_TIMES;
+    let mut answer = Box::pin(run_on(kernel, &call, &cell, reply_key.as_ref(), deadline)).await;
+    if let Some(trial) = cell.canary_trial()
+        && matches!(answer, Err(CallError::Failed(_) | CallError::Withheld(_) | CallError::BreakerOpen(_)))
+    {
+        let failed = !matches!(answer, Err(CallError::BreakerOpen(_)));
+        let active = call.live.catalog.cell(name).ok_or_else(inactive)?;
+        answer = Box::pin(run_on(kernel, &call, &active, reply_key.as_ref(), deadline)).await;
+        if failed && answer.is_ok() {
+            supervise::failed_alone(kernel, &call.context, &cell.version.reference, trial).await;
         }
-        answer => answer,
+    }
+    match (answer, &reply_key) {
+        // What was done and answered once is answered again, however the cell stands by now.
+        (Err(CallError::BreakerOpen(_) | CallError::Quarantined | CallError::Overloaded), Some(key))
+            if let Some(stored) = kernel.storage.reply(key).await.map_err(WorkError::from)? =>
+        {
+            call.replay(&stored)
+        }
+        (answer, _) => answer,
     }
 }
 
@@ -148,11 +161,11 @@ async fn run_on(
     call: &CellCall,
     cell: &ActiveCell,
     reply_key: Option<&ReplyKey>,
+    deadline: Instant,
 ) -> Result<HttpResponse, CallError> {
     let (target, tenant) = (&call.route.target, call.context.actor.tenant());
     let mut pass = Some(cell.admit(tenant, kernel.clock.now()).map_err(|refused| refused_by(cell, refused))?);
-    let timeout = Duration::from_millis(cell.version.manifest.limits.timeout_ms);
-    let deadline = Instant::now() + timeout * ATTEMPT_TIMES;
+    let timeout = cell.timeout();
     let _slot = cell.gate.enter(Instant::now() + timeout).await.map_err(|_| {
         count_rejected(cell);
         CallError::Overloaded
@@ -407,8 +420,13 @@ impl CellCall {
 
     /// Counts the failures below, now that their reads are known to be valid.
     async fn judge_nested(&self, kernel: &Kernel, failures: Vec<NestedFailure>) {
-        for NestedFailure { cell, pass, .. } in failures {
-            supervise::judge(kernel, &self.context, &cell, pass, Verdict::Strike).await;
+        for NestedFailure { cell, pass, redone, .. } in failures {
+            if let Some(pass) = pass {
+                supervise::judge(kernel, &self.context, &cell, pass, Verdict::Strike).await;
+            }
+            if let Some(trial) = redone {
+                supervise::failed_alone(kernel, &self.context, &cell, &trial).await;
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use crate::audit::{AuditEntry, CellReference, Outcome, Party};
 use crate::cell::catalog::{CellRecord, Quarantine, QuarantinedBy};
 use crate::cell::registry::cell_key;
-use crate::cell::supervisor::{Judgement, Pass, Verdict};
+use crate::cell::supervisor::{Judgement, Pass, Trial, Verdict};
 use crate::context::Context;
 use crate::id::TenantId;
 use crate::kernel::Kernel;
@@ -14,6 +14,7 @@ use crate::limit;
 use crate::state::committer::CommitError;
 use crate::state::unit;
 use crate::state::work::{Work, WorkError};
+use crate::storage::StorageError;
 
 /// What a decision needs from the database.
 #[derive(Debug, thiserror::Error)]
@@ -22,11 +23,22 @@ enum SuperviseError {
     Work(#[from] WorkError),
     #[error(transparent)]
     Commit(#[from] CommitError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 /// Judges a call of a cell and does what follows.
 pub(super) async fn judge(kernel: &Kernel, context: &Context, cell: &CellReference, pass: Pass, verdict: Verdict) {
-    let judgement = pass.judge(verdict, kernel.clock.now());
+    settle(kernel, context, cell, pass.judge(verdict, kernel.clock.now())).await;
+}
+
+/// Counts a call that a canary failed at and the active version then did.
+pub(super) async fn failed_alone(kernel: &Kernel, context: &Context, cell: &CellReference, trial: &Trial) {
+    settle(kernel, context, cell, trial.failed_alone()).await;
+}
+
+/// Does what a judgement asks for.
+async fn settle(kernel: &Kernel, context: &Context, cell: &CellReference, judgement: Judgement) {
     if judgement == Judgement::Nothing {
         return;
     }
@@ -52,7 +64,11 @@ async fn carry_out(
     let work = Work::new(kernel.storage.clone());
     let record = work.load::<CellRecord>(&cell_key(&cell.name)).await?;
     let decided = record.and_then(|record| decide(record, &cell.version, judgement, kernel.clock.now()));
-    let Some((record, action, reason)) = decided else { return Ok(unit::Verdict::Committed(unit::Receipt::default())) };
+    let Some((record, action, reason)) = decided else {
+        // It is recorded already: whoever still meets the cell serves an old snapshot.
+        kernel.refresh().await?;
+        return Ok(unit::Verdict::Committed(unit::Receipt::default()));
+    };
     work.save(cell_key(&cell.name), &record)?;
     work.note(entry(context, cell, action, reason));
     tracing::warn!(cell = cell.name, version = cell.version, action, reason, "the supervisor acted");

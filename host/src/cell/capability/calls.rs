@@ -3,10 +3,10 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
+use wasmtime::{AsContextMut, StoreContextMut};
 
 use crate::cell::binding::aibos::cell::calls::Error;
 use crate::cell::binding::aibos::cell::health::Status;
@@ -46,34 +46,106 @@ async fn call(
             Ok(callee) => callee,
             Err(error) => return Ok(Err(error)),
         };
-    request.headers = translate::forwarded_headers(request.headers, &store.data().tree.context);
-    let work = Arc::clone(&store.data().tree.work);
-    let depth = work.begin();
-    let called = nested(
-        store,
-        &callee,
-        |response: &Response| own_failure(response.status),
-        move |invocation| invoke::handle(invocation, request),
-    )
-    .await;
-    let (effect, answer) = match called {
-        Ok(Ok(response)) if response.status >= 500 => {
-            (Effect::Drop, Ok(Err(Error::Unavailable(format!("{cell} answered {}", response.status)))))
-        }
-        Ok(Ok(response)) if translate::commits(&response) => (Effect::Keep, Ok(Ok(response))),
-        Ok(Ok(response)) => (Effect::Drop, Ok(Ok(response))),
-        failed => (Effect::Drop, failed),
+    let tree = Arc::clone(&store.data().tree);
+    request.headers = translate::forwarded_headers(request.headers, &tree.context);
+    let Some(trial) = callee.canary_trial() else { return answer(store, &callee, request).await };
+    let (answered, failed) = {
+        let before = tree.failed_count();
+        let answered = answer(store.as_context_mut(), &callee, request.clone()).await?;
+        (answered, tree.failed_count() > before)
     };
-    work.end(depth, effect).map_err(Stop::Storage)?;
+    // What a canary fails at is done again by the active version: nothing of it was kept.
+    match (answered, tree.catalog.cell(cell)) {
+        (Err(_), Some(active)) => {
+            let again = match permit(store.data(), &active, &request) {
+                Ok(()) => answer(store, &active, request).await?,
+                Err(error) => Err(error),
+            };
+            if failed && again.is_ok() {
+                tree.redone(trial);
+            }
+            Ok(again)
+        }
+        (answered, _) => Ok(answered),
+    }
+}
+
+/// Calls one version and judges how it ended.
+async fn answer(
+    store: StoreContextMut<'_, CellStore>,
+    callee: &ActiveCell,
+    request: Request,
+) -> wasmtime::Result<Result<Response, Error>> {
+    let tree = Arc::clone(&store.data().tree);
+    let (name, clock) = (&callee.version.name, &tree.context.clock);
+    let pass = match callee.admit(tree.context.actor.tenant(), clock.now()) {
+        Ok(pass) => pass,
+        Err(NotServing::BreakerOpen(_)) => {
+            return Ok(Err(Error::Unavailable(format!("the breaker of {name} is open"))));
+        }
+        Err(NotServing::Quarantined) => return Ok(Err(Error::Unavailable(format!("{name} is quarantined")))),
+    };
+    let depth = tree.work.begin();
+    let called = nested(store, callee, move |invocation| invoke::handle(invocation, request)).await;
+    let cell = callee.version.reference.clone();
+    let (effect, answer) = match called {
+        Ok(Ok(Called { result: Ok(response), .. })) => {
+            let status = response.status;
+            if own_failure(status) {
+                tree.failed(NestedFailure { cell, report: None, pass: Some(pass), redone: None });
+            } else {
+                // A success closes a breaker; it never asks for more.
+                _ = pass.judge(Verdict::Fine, clock.now());
+            }
+            if status >= 500 {
+                (Effect::Drop, Ok(Err(Error::Unavailable(format!("{name} answered {status}")))))
+            } else {
+                let effect = if translate::commits(&response) { Effect::Keep } else { Effect::Drop };
+                (effect, Ok(Ok(response)))
+            }
+        }
+        Ok(Ok(Called { result: Err(Outcome::StorageFailed(error)), .. })) => {
+            (Effect::Drop, Err(Stop::Storage(error).into()))
+        }
+        Ok(Ok(Called { result: Err(outcome), share })) => {
+            if outcome.is_strike() {
+                let report = Some(callee.version.report(&tree.context, &outcome));
+                let pass = is_its_own(&outcome, share).then_some(pass);
+                tree.failed(NestedFailure { cell, report, pass, redone: None });
+            }
+            (Effect::Drop, Ok(Err(error_of(&outcome))))
+        }
+        Ok(Err(error)) => (Effect::Drop, Ok(Err(error))),
+        Err(error) => (Effect::Drop, Err(error)),
+    };
+    tree.work.end(depth, effect).map_err(Stop::Storage)?;
     answer
 }
 
+/// Asks how a cell is. It is no call that could close its breaker or count in a trial.
 async fn health(mut store: StoreContextMut<'_, CellStore>, cell: &str) -> wasmtime::Result<Result<Status, Error>> {
     store.data_mut().enter()?;
-    match find(store.data(), cell) {
-        Ok(callee) => nested(store, &callee, |_| false, invoke::health).await,
-        Err(error) => Ok(Err(error)),
-    }
+    let tree = Arc::clone(&store.data().tree);
+    let callee = match find(store.data(), cell) {
+        Ok(callee) if callee.quarantine.is_some() => {
+            return Ok(Err(Error::Unavailable(format!("{cell} is quarantined"))));
+        }
+        Ok(callee) => callee,
+        Err(error) => return Ok(Err(error)),
+    };
+    Ok(match nested(store, &callee, invoke::health).await? {
+        Ok(Called { result: Ok(status), .. }) => Ok(status),
+        Ok(Called { result: Err(Outcome::StorageFailed(error)), .. }) => return Err(Stop::Storage(error).into()),
+        Ok(Called { result: Err(outcome), .. }) => {
+            if outcome.is_strike() {
+                let report = Some(callee.version.report(&tree.context, &outcome));
+                let cell = callee.version.reference.clone();
+                tree.failed(NestedFailure { cell, report, pass: None, redone: None });
+            }
+            Err(error_of(&outcome))
+        }
+        Err(error) => Err(error),
+    })
 }
 
 /// The active version of a cell that the caller's manifest names.
@@ -112,13 +184,27 @@ fn permit(caller: &CellStore, callee: &ActiveCell, request: &Request) -> Result<
     )))
 }
 
+/// How a callee's call ended.
+struct Called<T> {
+    result: Result<T, Outcome>,
+    share: Share,
+}
+
+/// What a caller left its callee.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Share {
+    /// At least half of the fuel and the time that its manifest grants.
+    Fair,
+    /// Less: what it could not do is its caller's doing.
+    Scant,
+}
+
 /// Runs a callee inside what is left of the caller's time and fuel.
 async fn nested<T, R>(
     mut store: StoreContextMut<'_, CellStore>,
     callee: &ActiveCell,
-    failed: impl Fn(&T) -> bool,
     run: impl FnOnce(Invocation) -> R,
-) -> wasmtime::Result<Result<T, Error>>
+) -> wasmtime::Result<Result<Called<T>, Error>>
 where
     R: Future<Output = Ended<T>> + Send,
 {
@@ -129,52 +215,37 @@ where
     if depth >= limit::CALL_DEPTH_MAX {
         return Err(Stop::Limit("call_depth").into());
     }
-    let (tenant, clock) = (tree.context.actor.tenant(), tree.context.clock.clone());
-    let pass = match callee.admit(tenant, clock.now()) {
-        Ok(pass) => pass,
-        Err(NotServing::BreakerOpen(_)) => {
-            return Ok(Err(Error::Unavailable(format!("the breaker of {} is open", callee.version.name))));
-        }
-        Err(NotServing::Quarantined) => {
-            return Ok(Err(Error::Unavailable(format!("{} is quarantined", callee.version.name))));
-        }
-    };
-    let limits = &callee.version.manifest.limits;
     let Ok(_slot) = callee.gate.enter(deadline).await else {
         return Ok(Err(Error::Unavailable(format!("{} is overloaded", callee.version.name))));
     };
+    let (granted, now) = (callee.version.manifest.limits.fuel, Instant::now());
+    // The caller keeps a share to handle a callee that used up everything (as in EIP-150).
+    let fuel = granted.min(left - left / CALLER_SHARE);
+    let is_fair = fuel >= granted / 2 && deadline >= now + callee.timeout() / 2;
     let invocation = Invocation {
         version: Arc::clone(&callee.version),
-        tree: Arc::clone(&tree),
+        tree,
         caller: Some(caller),
         depth: depth + 1,
-        // The caller keeps a share to handle a callee that used up everything (as in EIP-150).
-        fuel: limits.fuel.min(left - left / CALLER_SHARE),
-        deadline: deadline.min(Instant::now() + Duration::from_millis(limits.timeout_ms)),
+        fuel,
+        deadline: deadline.min(now + callee.timeout()),
     };
     // Boxed because a callee may call in turn.
     let ended = Box::pin(run(invocation)).await;
     store.set_fuel(left.saturating_sub(ended.fuel_used))?;
     callee.counts.count(ended.result.as_ref().err());
-    let cell = callee.version.reference.clone();
-    match ended.result {
-        Ok(value) if failed(&value) => {
-            tree.failed(NestedFailure { cell, report: None, pass });
-            Ok(Ok(value))
-        }
-        Ok(value) => {
-            // A success closes a breaker; it never asks for more.
-            _ = pass.judge(Verdict::Fine, clock.now());
-            Ok(Ok(value))
-        }
-        Err(Outcome::StorageFailed(error)) => Err(Stop::Storage(error).into()),
-        Err(outcome) => {
-            if outcome.is_strike() {
-                let report = Some(callee.version.report(&tree.context, &outcome));
-                tree.failed(NestedFailure { cell, report, pass });
-            }
-            Ok(Err(error_of(&outcome)))
-        }
+    let share = if is_fair { Share::Fair } else { Share::Scant };
+    Ok(Ok(Called { result: ended.result, share }))
+}
+
+/// Whether a failure is the callee's own: not for want of what its caller left, nor by a limit that all cells of the request
+/// share.
+fn is_its_own(outcome: &Outcome, share: Share) -> bool {
+    match outcome {
+        Outcome::FuelExhausted | Outcome::TimedOut => share == Share::Fair,
+        Outcome::LimitExceeded(limit) => matches!(*limit, "stack" | "table"),
+        Outcome::Trapped(_) | Outcome::MemoryExceeded | Outcome::OutputExceeded | Outcome::BadResponse(_) => true,
+        Outcome::Rejected | Outcome::StorageFailed(_) => false,
     }
 }
 

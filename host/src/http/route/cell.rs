@@ -11,7 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::lifecycle::{self, Switch};
-use crate::cell::catalog::{ActiveCell, CanaryRecord, CellRecord, Quarantine};
+use crate::cell::catalog::{ActiveCell, CanaryRecord, CellRecord, Quarantine, RetiredCell};
 use crate::cell::difference;
 use crate::cell::gate::Counters;
 use crate::cell::invoke::{self, Invocation};
@@ -20,6 +20,7 @@ use crate::cell::outcome::{Outcome, TrapReport};
 use crate::cell::registry::{cell_key, component_key, platform, retired_key, version_key};
 use crate::cell::rejection::{Reason, ReasonCode};
 use crate::cell::store::Tree;
+use crate::cell::supervisor::Breaker;
 use crate::cell::version::{CellVersion, VersionRecord, digest_of};
 use crate::http::input::{Input, InputDocument, Paging, Path, Query, Raw};
 use crate::http::operation::Operation;
@@ -247,18 +248,18 @@ async fn ensure_cell(operation: &Operation, name: &str) -> Result<(), Problem> {
     if work.load::<CellRecord>(&cell_key(name)).await?.is_some() {
         return Ok(());
     }
-    let format = work.load::<Option<u32>>(&retired_key(name)).await?.flatten();
+    let retired = work.load::<RetiredCell>(&retired_key(name)).await?.unwrap_or_default();
     let record = CellRecord {
         name: name.to_owned(),
         active: None,
-        format,
+        formats: retired.formats,
         created_at: operation.context.now,
         activated_at: None,
         history: Vec::new(),
         canary: None,
-        quarantine: None,
+        quarantine: retired.quarantine,
         restarts: 0,
-        generation: 0,
+        generation: retired.generation,
     };
     operation.changes_something();
     Ok(work.save(cell_key(name), &record)?)
@@ -393,7 +394,7 @@ pub async fn cell_view(operation: &Operation, record: CellRecord) -> Result<Cell
 fn state_of(record: &CellRecord, active: Option<&ActiveCell>, now: Timestamp) -> &'static str {
     match active {
         _ if record.quarantine.is_some() => "quarantined",
-        Some(cell) if cell.supervisor.degraded(&cell.version.reference.version, now) => "degraded",
+        Some(cell) if cell.supervisor.breaker(&cell.version, now) != Breaker::Closed => "degraded",
         Some(_) => "active",
         None => "stopped",
     }

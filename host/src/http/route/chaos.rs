@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cell;
-use crate::cell::catalog::QuarantinedBy;
+use crate::cell::catalog::{Quarantine, QuarantinedBy};
 use crate::cell::fault::{Fault, FaultKind, FaultPlace};
 use crate::cell::registry::{cell_key, platform};
 use crate::config::Chaos;
@@ -81,26 +81,32 @@ pub async fn recover(
     Path(path): Path<FaultyCellPath>,
 ) -> Result<Ok200<Recovered>, Problem> {
     let mut record = cell::find(&operation, &path.cell).await?;
-    let removed = delete_of(&operation, &path.cell).await?;
-    // An operator's quarantine is not the faults' doing.
-    if record.quarantine.as_ref().is_some_and(|quarantine| quarantine.by == QuarantinedBy::Supervisor) {
+    let struck = delete_of(&operation, &path.cell).await?;
+    let caused = |quarantine: &Quarantine| {
+        quarantine.by == QuarantinedBy::Supervisor && struck.iter().any(|fault| fault.created_at <= quarantine.since)
+    };
+    if record.quarantine.as_ref().is_some_and(caused) {
         record.quarantine = None;
+        operation.detail("released", true);
     }
-    record.generation += 1;
-    operation.work.save(cell_key(&path.cell), &record)?;
+    // Where no fault can be, none can have caused a strike.
+    if operation.kernel.config.chaos == Chaos::Enabled || !struck.is_empty() {
+        record.generation += 1;
+        operation.work.save(cell_key(&path.cell), &record)?;
+    }
     operation.target("cell", &path.cell);
-    operation.detail("removed", removed);
-    Ok(Ok200(Recovered { cell: path.cell, removed }))
+    operation.detail("removed", struck.len());
+    Ok(Ok200(Recovered { cell: path.cell, removed: struck.len() }))
 }
 
-/// Removes the faults of a cell and says how many there were.
-pub async fn delete_of(operation: &Operation, cell: &str) -> Result<usize, Problem> {
+/// Removes the faults of a cell and answers them.
+pub async fn delete_of(operation: &Operation, cell: &str) -> Result<Vec<Fault>, Problem> {
     let faults = faults(operation).await?;
     let struck: Vec<Fault> = faults.into_iter().filter(|fault| fault.cell == cell).collect();
     for fault in &struck {
         operation.work.delete(fault_key(fault.id))?;
     }
-    Ok(struck.len())
+    Ok(struck)
 }
 
 /// `GET /api/v1/chaos/faults`

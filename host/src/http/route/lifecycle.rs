@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::cell::{self, CellPath, CellView, VersionView};
 use super::{cell_route, chaos};
-use crate::cell::catalog::{CanaryRecord, CellRecord, Quarantine, QuarantinedBy};
+use crate::cell::catalog::{CanaryRecord, CellRecord, Quarantine, QuarantinedBy, RetiredCell};
 use crate::cell::gate::LogLine;
 use crate::cell::manifest::Manifest;
 use crate::cell::registry::{cell_key, retired_key, version_key};
@@ -79,7 +79,10 @@ pub async fn activate_version(operation: &Operation, record: &VersionRecord, swi
     let manifest = can_serve(operation, record, &cell).await?;
     let is_active = cell.active.as_ref() == Some(&record.version);
     match switch {
-        Switch::All if is_active && cell.canary.is_none() => return Ok(()),
+        Switch::All if is_active && cell.canary.is_none() => {
+            operation.changes_nothing();
+            return Ok(());
+        }
         Switch::All if is_active => cell.canary = None,
         Switch::All => {
             operation.detail("previous_version", cell.active.clone());
@@ -99,9 +102,9 @@ pub async fn activate_version(operation: &Operation, record: &VersionRecord, swi
 async fn can_serve(operation: &Operation, record: &VersionRecord, cell: &CellRecord) -> Result<Manifest, Problem> {
     let manifest = Manifest::parse(&record.manifest).map_err(|faults| Problem::internal_all(&faults))?;
     cell_route::check(operation, Some(&manifest), None).await?;
-    if let Some(format) = cell.format.filter(|format| !manifest.state.reads.contains(format)) {
+    if let Some(format) = cell.formats.iter().find(|format| !manifest.state.reads.contains(format)) {
         return Err(state_format(format!(
-            "the active version writes state in format {format}, which {} does not read; add it to [state] reads",
+            "there is state in format {format}, which {} does not read; add it to [state] reads",
             record.version
         )));
     }
@@ -125,11 +128,19 @@ fn replace_active(cell: &mut CellRecord, record: &VersionRecord, manifest: &Mani
 
 /// What changes with the active version, whichever way it came.
 fn serve(cell: &mut CellRecord, manifest: &Manifest) {
-    cell.format = Some(manifest.state.format);
+    writes(cell, manifest);
     cell.canary = None;
+    cell.generation += 1;
     // What the supervisor held against the version before does not hold against this one.
     if cell.quarantine.as_ref().is_some_and(|quarantine| quarantine.by == QuarantinedBy::Supervisor) {
         cell.quarantine = None;
+    }
+}
+
+/// State in the format of this version is among the stored from now on.
+fn writes(cell: &mut CellRecord, manifest: &Manifest) {
+    if !cell.formats.contains(&manifest.state.format) {
+        cell.formats.push(manifest.state.format);
     }
 }
 
@@ -155,6 +166,8 @@ async fn begin_canary(
         )));
     }
     operation.detail("canary_percent", percent);
+    writes(cell, manifest);
+    cell.generation += 1;
     cell.canary = Some(CanaryRecord { version: record.version.clone(), percent, since: operation.context.now });
     Ok(())
 }
@@ -243,7 +256,9 @@ pub async fn delete(
     cell_route::delete_of(&operation, &path.name).await?;
     chaos::delete_of(&operation, &path.name).await?;
     operation.detail("version", record.active);
-    work.save(retired_key(&path.name), &record.format)?;
+    let by_operator = record.quarantine.filter(|quarantine| quarantine.by == QuarantinedBy::Operator);
+    let retired = RetiredCell { formats: record.formats, quarantine: by_operator, generation: record.generation + 1 };
+    work.save(retired_key(&path.name), &retired)?;
     work.delete(cell_key(&path.name))?;
     Ok(NoContent)
 }

@@ -61,7 +61,7 @@ pub async fn metrics(operation: Operation, _permit: Public, (): ()) -> Result<Te
         let name = metrics::SharedString::from(std::sync::Arc::clone(&cell.version.name));
         metrics::gauge!("cell_instances", "cell" => name.clone(), "state" => "running")
             .set(f64::from(cell.gate.running()));
-        let breaker = match cell.supervisor.breaker(&cell.version.reference.version, kernel.clock.now()) {
+        let breaker = match cell.supervisor.breaker(&cell.version, kernel.clock.now()) {
             Breaker::Closed => 0,
             Breaker::HalfOpen => 1,
             Breaker::Open => 2,
