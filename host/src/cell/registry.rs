@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::de::DeserializeOwned;
 
 use super::catalog::{ActiveCell, Catalog, CellRecord, Gate};
-use super::fault::Fault;
+use super::fault::{Fault, Meters};
 use super::manifest::Manifest;
 use super::version::{CellVersion, VersionRecord};
 use crate::config::Chaos;
@@ -22,6 +22,8 @@ const LOADED_MAX: usize = 4;
 pub struct Registry {
     loaded: Mutex<HashMap<String, Vec<Arc<CellVersion>>>>,
     gates: Mutex<HashMap<String, (u32, Arc<Gate>)>>,
+    /// How often each fault has struck.
+    pub faults: Meters,
     /// One refresh at a time: a slow one must not overwrite a newer snapshot.
     pub refreshing: tokio::sync::Mutex<()>,
 }
@@ -97,8 +99,8 @@ impl Registry {
         }
         catalog.routes = read_all(storage, "route/").await?;
         if chaos == Chaos::Enabled {
-            for fault in read_all::<Fault>(storage, "fault/").await? {
-                catalog.faults.entry(fault.cell.clone()).or_default().push(fault);
+            for live in self.faults.attach(read_all::<Fault>(storage, "fault/").await?) {
+                catalog.faults.entry(live.fault.cell.clone()).or_default().push(live);
             }
         }
         Ok(catalog)

@@ -39,7 +39,7 @@ async fn call(
     cell: &str,
     mut request: Request,
 ) -> wasmtime::Result<Result<Response, Error>> {
-    store.data_mut().enter()?;
+    store.data_mut().enter().await?;
     let callee =
         match find(store.data(), cell).and_then(|callee| permit(store.data(), &callee, &request).map(|()| callee)) {
             Ok(callee) => callee,
@@ -62,7 +62,7 @@ async fn call(
 }
 
 async fn health(mut store: StoreContextMut<'_, CellStore>, cell: &str) -> wasmtime::Result<Result<Status, Error>> {
-    store.data_mut().enter()?;
+    store.data_mut().enter().await?;
     match find(store.data(), cell) {
         Ok(callee) => nested(store, &callee, invoke::health).await,
         Err(error) => Ok(Err(error)),
