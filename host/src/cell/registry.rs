@@ -52,6 +52,12 @@ pub fn trap_key(cell: &str, slot: u64) -> StateKey {
     platform().key(format!("trap/{cell}/{slot:04}"))
 }
 
+/// Whether this is the key of a trap report.
+#[must_use]
+pub fn is_trap(key: &StateKey) -> bool {
+    key.space == platform() && key.key.starts_with("trap/")
+}
+
 /// The platform's records.
 #[must_use]
 pub fn platform() -> Space {
