@@ -22,19 +22,24 @@ struct Kind {
     action: String,
     target: Party,
     outcome: Outcome,
-    /// How a call ended, where the entry says so.
+    /// How a call ended, why a sign-in was refused and whence it came, where the entry says so.
     ended: Option<String>,
+    reason: Option<String>,
+    client: Option<String>,
 }
 
 impl Kind {
     fn of(entry: &AuditEntry) -> Self {
+        let detail = |name: &str| entry.details.get(name).and_then(Value::as_str).map(str::to_owned);
         Self {
             tenant: entry.tenant_id,
             actor: entry.actor.clone(),
             action: entry.action.clone(),
             target: entry.target.clone(),
             outcome: entry.outcome,
-            ended: entry.details.get("outcome").and_then(Value::as_str).map(str::to_owned),
+            ended: detail("outcome"),
+            reason: detail("reason"),
+            client: detail("client"),
         }
     }
 }
