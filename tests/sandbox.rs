@@ -6,6 +6,7 @@ mod idempotency;
 mod lifecycle;
 mod limits;
 mod rejection;
+mod storm;
 mod supervisor;
 mod swap;
 mod traces;

@@ -1,6 +1,8 @@
 //! The audit log: who did what, with which outcome. Append-only: the database refuses UPDATE and DELETE. An entry of a
 //! mutation commits with the mutation; an entry of a failure or a denial commits before the reply.
 
+pub mod storm;
+
 use std::fmt;
 
 use aws_lc_rs::digest;
@@ -47,7 +49,7 @@ impl AuditEntry {
 }
 
 /// An actor or a target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Party {
     /// `user`, `cell`, `anonymous`, `role`, `tenant`, …
     #[serde(rename = "type")]
@@ -65,7 +67,7 @@ impl Party {
 }
 
 /// How an audited action ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It was done.

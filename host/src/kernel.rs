@@ -1,12 +1,13 @@
 //! The composition root: builds every part from the configuration, and is the one door through which anything is committed.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::task::JoinHandle;
 
-use crate::audit::AuditEntry;
+use crate::audit::storm::{Ending, Storm};
+use crate::audit::{AuditEntry, Outcome};
 use crate::auth::{Identity, IdentityError, Settings};
 use crate::cell::registry::{self, Registry};
 use crate::clock::Clock;
@@ -14,11 +15,12 @@ use crate::config::{Config, Migrations};
 use crate::gateway::Gateway;
 use crate::gateway::resolve::Live;
 use crate::id::TenantId;
+use crate::limit;
 use crate::rbac::Directory;
 use crate::rbac::tenant::bootstrapped;
 use crate::state::KERNEL_SPACE;
 use crate::state::committer::{CommitError, Committer};
-use crate::state::unit::{Unit, Verdict};
+use crate::state::unit::{Receipt, Unit, Verdict};
 use crate::state::work::Work;
 use crate::storage::{Storage, StorageError};
 
@@ -41,10 +43,17 @@ pub struct Kernel {
     pub registry: Registry,
     /// Running requests.
     pub gateway: Gateway,
+    storm: Storm,
+    /// Held while storms are written: a stop waits for it.
+    storm_writing: tokio::sync::Mutex<()>,
     system: OnceLock<TenantId>,
     committer: ArcSwapOption<Committer>,
     committing: Mutex<Option<JoinHandle<()>>>,
+    housekeeping: Mutex<Option<JoinHandle<()>>>,
 }
+
+/// Time between two looks at what waits to be written in the background.
+const HOUSEKEEPING_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a kernel did not start.
 #[derive(Debug, thiserror::Error)]
@@ -81,20 +90,62 @@ impl Kernel {
             directory: Directory::default(),
             live: ArcSwap::default(),
             registry: Registry::default(),
+            storm: Storm::default(),
+            storm_writing: tokio::sync::Mutex::default(),
             system: OnceLock::new(),
             committer: ArcSwapOption::from_pointee(committer),
             committing: Mutex::new(Some(committing)),
+            housekeeping: Mutex::default(),
             config,
             clock,
             storage,
         });
         kernel.refresh().await?;
+        let keeping = keep_house(Arc::downgrade(&kernel));
+        #[expect(clippy::disallowed_methods, reason = "ended when the kernel stops, and by itself when it is dropped")]
+        let task = tokio::spawn(keeping);
+        *kernel.housekeeping.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
         Ok(kernel)
     }
 
     /// Commits a unit of work and lets every part that keeps a copy of what changed see it, before the reply.
     pub async fn commit(&self, mut unit: Unit) -> Result<Verdict, CommitError> {
         self.file_under_system(&mut unit).await;
+        if self.hold_back(&mut unit) && unit.changes_nothing() {
+            return Ok(Verdict::Committed(Receipt::default()));
+        }
+        self.commit_whole(unit).await
+    }
+
+    /// Takes what belongs to a storm out of a unit that holds nothing but failures and denials; answers whether it did. A
+    /// trap report goes with its entry: a storm of traps writes nothing for each request.
+    fn hold_back(&self, unit: &mut Unit) -> bool {
+        let failed = !unit.audit.is_empty() && unit.audit.iter().all(|entry| entry.outcome != Outcome::Success);
+        // What could conflict would be counted once for each attempt.
+        if !failed || !unit.reads.is_empty() {
+            return false;
+        }
+        let entries = unit.audit.len();
+        unit.audit.retain(|entry| self.storm.admits(entry, &self.clock));
+        if unit.audit.is_empty() {
+            unit.writes.retain(|write| !registry::is_trap(write.key()));
+        }
+        unit.audit.len() < entries
+    }
+
+    /// Writes the counts of storms whose window has closed, or of all.
+    pub async fn write_storms(&self, ending: Ending) {
+        let _alone = self.storm_writing.lock().await;
+        let due = self.storm.due(ending, &self.clock);
+        for entries in due.chunks(limit::COMMIT_BATCH_MAX) {
+            let unit = Unit { audit: entries.to_vec(), ..Unit::default() };
+            if self.commit_whole(unit).await.is_err() {
+                self.storm.put_back(entries.to_vec());
+            }
+        }
+    }
+
+    async fn commit_whole(&self, unit: Unit) -> Result<Verdict, CommitError> {
         let kernel_writes = || unit.writes.iter().filter(|write| &*write.key().space.name == KERNEL_SPACE);
         let concerns_access = kernel_writes().any(Directory::concerns);
         let concerns_cells = kernel_writes().any(|write| registry::concerns(write.key()));
@@ -176,6 +227,12 @@ impl Kernel {
 
     /// Commits what waits, then closes the database.
     pub async fn stop(&self) {
+        let keeping = self.housekeeping.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = keeping {
+            let _idle = self.storm_writing.lock().await;
+            task.abort();
+        }
+        self.write_storms(Ending::All).await;
         drop(self.committer.swap(None));
         let committing = self.committing.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = committing
@@ -184,5 +241,14 @@ impl Kernel {
             tracing::error!("some commits were not finished in time");
         }
         self.storage.close().await;
+    }
+}
+
+/// Does what no request waits for, until the kernel is gone.
+async fn keep_house(kernel: Weak<Kernel>) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING_PAUSE).await;
+        let Some(kernel) = kernel.upgrade() else { return };
+        kernel.write_storms(Ending::Closed).await;
     }
 }

@@ -154,6 +154,16 @@ pub const PERMISSIONS_PER_ROLE_MAX: usize = 500;
 pub const EVENT_NAME_MAX: usize = 256;
 /// Injected faults at once; each is looked at in every call of its cell.
 pub const FAULTS_MAX: usize = 100;
+/// Audited failures and denials of one kind that are written one by one within a window; the others are counted.
+pub const AUDIT_STORM_FREE: u32 = 5;
+/// Length of such a window: how late the count of a storm may be written, and what a crash may lose of it.
+pub const AUDIT_STORM_WINDOW: SignedDuration = SignedDuration::from_mins(1);
+/// Kinds that are counted at once; past them everything is written.
+pub const AUDIT_STORMS_MAX: usize = 10_000;
+/// Longest time after which an injected fault ends by itself, in milliseconds: a game day, not a habit.
+pub const FAULT_TTL_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Longest injected delay, in milliseconds: no call lives longer.
+pub const FAULT_DELAY_MS_MAX: u64 = TIMEOUT_MS_MAX;
 /// Bytes that one host call may carry into the host.
 pub const HOST_CALL_BYTES_MAX: usize = 20 * 1024 * 1024;
 /// Bytes that one request may read from the state, its callees included: the host keeps them until it ends.

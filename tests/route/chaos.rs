@@ -64,6 +64,20 @@ async fn bad_faults_are_refused(test: TestKernel) {
         ("/at", json!({ "cell": "probe", "kind": "trap", "at": "host-call:4294967296" })),
         ("/at", json!({ "cell": "probe", "kind": "trap", "at": "somewhere" })),
         ("/cell", json!({ "cell": ["probe"], "kind": "trap" })),
+        ("/probability", json!({ "cell": "probe", "kind": "trap", "probability": 0 })),
+        ("/probability", json!({ "cell": "probe", "kind": "trap", "probability": -0.1 })),
+        ("/probability", json!({ "cell": "probe", "kind": "trap", "probability": 1.01 })),
+        ("/probability", json!({ "cell": "probe", "kind": "trap", "probability": "NaN" })),
+        ("/count", json!({ "cell": "probe", "kind": "trap", "count": 0 })),
+        ("/count", json!({ "cell": "probe", "kind": "trap", "count": 1.5 })),
+        ("/ttl_ms", json!({ "cell": "probe", "kind": "trap", "ttl_ms": 0 })),
+        ("/ttl_ms", json!({ "cell": "probe", "kind": "trap", "ttl_ms": 604_800_001 })),
+        ("/delay_ms", json!({ "cell": "probe", "kind": "delay" })),
+        ("/delay_ms", json!({ "cell": "probe", "kind": "delay", "delay_ms": 0 })),
+        ("/delay_ms", json!({ "cell": "probe", "kind": "delay", "delay_ms": 30_001 })),
+        ("/delay_ms", json!({ "cell": "probe", "kind": "trap", "delay_ms": 10 })),
+        ("/tenant", json!({ "cell": "probe", "kind": "trap", "tenant": "nobody" })),
+        ("/tenant", json!({ "cell": "probe", "kind": "trap", "tenant": "Not A Slug" })),
     ] {
         olga.post(FAULTS, &body).await.invalid(pointer);
     }

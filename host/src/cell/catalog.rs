@@ -10,12 +10,13 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fault::{Armed, Fault};
+use super::fault::{Armed, LiveFault};
 use super::gate::{Counts, Gate};
 use super::manifest::Idempotency;
 use super::pattern::Pattern;
 use super::supervisor::{Pass, Refused, Side, Supervisor, Trial};
 use super::version::CellVersion;
+use crate::context::Context;
 use crate::event;
 use crate::id::{RouteId, TenantId};
 
@@ -181,7 +182,7 @@ pub struct Catalog {
     /// Routes of operators.
     pub routes: Vec<RouteRecord>,
     /// Injected faults by cell.
-    pub faults: HashMap<String, Vec<Fault>>,
+    pub faults: HashMap<String, Vec<Arc<LiveFault>>>,
 }
 
 impl Catalog {
@@ -203,10 +204,10 @@ impl Catalog {
         }
     }
 
-    /// The faults that strike the next call of a cell.
+    /// The faults that may strike a call of a cell for this request.
     #[must_use]
-    pub fn faults(&self, cell: &str) -> Armed {
-        self.faults.get(cell).map(|faults| Armed::new(faults)).unwrap_or_default()
+    pub fn faults(&self, cell: &str, context: &Context) -> Armed {
+        self.faults.get(cell).map(|faults| Armed::new(faults, context)).unwrap_or_default()
     }
 
     /// The cell that publishes events of this type.

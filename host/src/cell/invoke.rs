@@ -7,7 +7,8 @@ use wasmtime::component::TypedFunc;
 use wasmtime::{Store, UpdateDeadline};
 
 use super::binding::aibos::cell::health::Status;
-use super::binding::{Request, Response};
+use super::binding::{Effect, Request, Response};
+use super::fault::FaultPlace;
 use super::outcome::{Outcome, Stop};
 use super::store::{CellStore, Purpose, Tree};
 use super::version::CellVersion;
@@ -45,9 +46,9 @@ pub struct Ended<T> {
 /// Calls the cell's `handler`.
 pub async fn handle(invocation: Invocation, request: Request) -> Ended<Response> {
     let output_bytes_max = usize::try_from(invocation.version.manifest.limits.output_kb * 1024).unwrap_or(usize::MAX);
-    let mut ended = run(invocation, Purpose::Handle, async |store, version| {
+    let mut ended = run(invocation, Purpose::Handle, failure, async |store, version| {
         let instance = version.instance.instantiate_async(&mut *store).await?;
-        strike(store);
+        strike(store).await?;
         let handle: TypedFunc<(&Request,), (Response,)> = instance.get_typed_func(&mut *store, version.handle)?;
         let (response,) = handle.call_async(&mut *store, (&request,)).await?;
         Ok(response)
@@ -63,9 +64,10 @@ pub async fn handle(invocation: Invocation, request: Request) -> Ended<Response>
 
 /// Asks the cell's `health`; a cell without one is healthy when it can be started and its handler has the right shape.
 pub async fn health(invocation: Invocation) -> Ended<Status> {
-    run(invocation, Purpose::Health, async |store, version| {
+    let unhealthy = || Status::Unhealthy;
+    run(invocation, Purpose::Health, unhealthy, async |store, version| {
         let instance = version.instance.instantiate_async(&mut *store).await?;
-        strike(store);
+        strike(store).await?;
         let _shape: TypedFunc<(&Request,), (Response,)> = instance.get_typed_func(&mut *store, version.handle)?;
         let Some(check) = version.health else { return Ok(Status::Healthy) };
         let check: TypedFunc<(), (Status,)> = instance.get_typed_func(&mut *store, check)?;
@@ -75,13 +77,14 @@ pub async fn health(invocation: Invocation) -> Ended<Status> {
     .await
 }
 
-async fn run<T, F>(invocation: Invocation, purpose: Purpose, call: F) -> Ended<T>
+/// Runs a call; `failure` is what an injected failure of the cell's own answers.
+async fn run<T, F>(invocation: Invocation, purpose: Purpose, failure: fn() -> T, call: F) -> Ended<T>
 where
     F: AsyncFnOnce(&mut Store<CellStore>, Arc<CellVersion>) -> wasmtime::Result<T>,
 {
     let Invocation { version, tree, caller, depth, fuel, deadline } = invocation;
     let started = Instant::now();
-    let fault = tree.catalog.faults(&version.name);
+    let fault = tree.catalog.faults(&version.name, &tree.context);
     let engine = version.instance.engine().clone();
     let data = CellStore::new(tree, Arc::clone(&version), caller, depth, deadline, fault, purpose);
     let mut store = match arm(&engine, data, fuel) {
@@ -90,8 +93,14 @@ where
     };
     // The epoch stops guest code; the timer wakes a host call that waits. A little later, so that the epoch comes first.
     let patience = deadline.saturating_duration_since(Instant::now()) + 2 * super::engine::TICK;
-    let result = match tokio::time::timeout(patience, call(&mut store, Arc::clone(&version))).await {
+    let called = async {
+        let value = call(&mut store, Arc::clone(&version)).await?;
+        store.data_mut().meet(FaultPlace::Return).await?;
+        Ok::<T, wasmtime::Error>(value)
+    };
+    let result = match tokio::time::timeout(patience, called).await {
         Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) if matches!(error.downcast_ref::<Stop>(), Some(Stop::Failure)) => Ok(failure()),
         Ok(Err(error)) => Err(Outcome::of_error(error)),
         Err(_elapsed) => Err(Outcome::TimedOut),
     };
@@ -111,10 +120,10 @@ fn arm(engine: &wasmtime::Engine, data: CellStore, fuel: u64) -> wasmtime::Resul
     let mut store = Store::new(engine, data);
     store.limiter(|data| data);
     store.set_fuel(fuel)?;
-    store.epoch_deadline_callback(|store| {
-        let data = store.data();
-        if let Some(fault) = data.fault.at_start.filter(|_| data.started) {
-            return Err(Stop::Injected(fault.to_string()).into());
+    store.epoch_deadline_callback(|mut store| {
+        let data = store.data_mut();
+        if let Some(stop) = data.struck.take() {
+            return Err(stop.into());
         }
         if Instant::now() >= data.deadline {
             return Err(Stop::Deadline.into());
@@ -128,13 +137,23 @@ fn arm(engine: &wasmtime::Engine, data: CellStore, fuel: u64) -> wasmtime::Resul
     Ok(store)
 }
 
-/// Lets an armed fault strike at the guest's next instruction: its epoch deadline is now.
-fn strike(store: &mut Store<CellStore>) {
-    let data = store.data_mut();
-    data.started = true;
-    if data.fault.at_start.is_some() {
-        store.set_epoch_deadline(0);
+/// Lets the faults of the start strike at the guest's first instruction: without fuel, or because its epoch deadline is now.
+async fn strike(store: &mut Store<CellStore>) -> wasmtime::Result<()> {
+    match store.data_mut().meet(FaultPlace::Start).await {
+        Ok(()) => {}
+        Err(stop @ Stop::Deadline) => return Err(stop.into()),
+        Err(Stop::Fuel) => store.set_fuel(0)?,
+        Err(stop) => {
+            store.data_mut().struck = Some(stop);
+            store.set_epoch_deadline(0);
+        }
     }
+    Ok(())
+}
+
+/// What a cell answers that fails on command.
+fn failure() -> Response {
+    Response { status: 500, headers: Vec::new(), body: Vec::new(), effect: Effect::Discard }
 }
 
 fn check_response(response: &Response, output_bytes_max: usize) -> Result<(), Outcome> {

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::id::CorrelationId;
+use super::fault::FaultKind;
+use crate::id::{CorrelationId, FaultId};
 use crate::state::work::WorkError;
 
 /// The end of an invocation that did not return.
@@ -78,9 +79,33 @@ pub enum Stop {
     /// An injected fault: a trap like any other.
     #[error("injected fault {0}")]
     Injected(String),
+    /// An injected end of all fuel.
+    #[error("all fuel consumed")]
+    Fuel,
+    /// An injected failure of the cell's own: its answer is a 500.
+    #[error("injected failure")]
+    Failure,
+    /// An injected reply that is too large.
+    #[error("the reply is too large")]
+    Output,
     /// A read below a host call failed.
     #[error("storage failed")]
     Storage(#[source] WorkError),
+}
+
+impl Stop {
+    /// How an injected fault ends a call. A delay has no end of its own.
+    #[must_use]
+    pub fn injected(kind: FaultKind, id: FaultId, memory_bytes_max: usize) -> Self {
+        match kind {
+            FaultKind::Trap => Self::Injected(id.to_string()),
+            FaultKind::Fuel => Self::Fuel,
+            FaultKind::Memory => Self::Memory(memory_bytes_max),
+            FaultKind::Delay => Self::Deadline,
+            FaultKind::Error => Self::Failure,
+            FaultKind::Output => Self::Output,
+        }
+    }
 }
 
 impl Outcome {
@@ -141,7 +166,11 @@ impl Outcome {
             Some(Stop::Deadline) => Self::TimedOut,
             Some(Stop::Memory(_)) => Self::MemoryExceeded,
             Some(Stop::Limit(limit)) => Self::LimitExceeded(limit),
-            Some(stop @ Stop::Injected(_)) => Self::Trapped(Trap { message: stop.to_string(), backtrace }),
+            Some(Stop::Fuel) => Self::FuelExhausted,
+            Some(Stop::Output) => Self::OutputExceeded,
+            Some(stop @ (Stop::Injected(_) | Stop::Failure)) => {
+                Self::Trapped(Trap { message: stop.to_string(), backtrace })
+            }
             Some(Stop::Storage(cause)) => {
                 Self::StorageFailed(std::mem::replace(cause, WorkError::LimitExceeded("reads")))
             }

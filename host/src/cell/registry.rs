@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::de::DeserializeOwned;
 
 use super::catalog::{ActiveCell, Canary, CanaryRecord, Catalog, CellRecord};
-use super::fault::Fault;
+use super::fault::{Fault, Meters};
 use super::gate::{Counts, Gate};
 use super::manifest::Manifest;
 use super::supervisor::{Side, Supervisor, Trial};
@@ -24,6 +24,8 @@ const LOADED_MAX: usize = 4;
 pub struct Registry {
     loaded: Mutex<HashMap<String, Vec<Arc<CellVersion>>>>,
     kept: Mutex<HashMap<String, Kept>>,
+    /// How often each fault has struck.
+    pub faults: Meters,
     /// One refresh at a time: a slow one must not overwrite a newer snapshot.
     pub refreshing: tokio::sync::Mutex<()>,
 }
@@ -77,6 +79,12 @@ pub fn trap_key(cell: &str, slot: u64) -> StateKey {
     platform().key(format!("trap/{cell}/{slot:04}"))
 }
 
+/// Whether this is the key of a trap report.
+#[must_use]
+pub fn is_trap(key: &StateKey) -> bool {
+    key.space == platform() && key.key.starts_with("trap/")
+}
+
 /// The platform's records.
 #[must_use]
 pub fn platform() -> Space {
@@ -115,8 +123,8 @@ impl Registry {
         }
         catalog.routes = read_all(storage, "route/").await?;
         if chaos == Chaos::Enabled {
-            for fault in read_all::<Fault>(storage, "fault/").await? {
-                catalog.faults.entry(fault.cell.clone()).or_default().push(fault);
+            for live in self.faults.attach(read_all::<Fault>(storage, "fault/").await?) {
+                catalog.faults.entry(live.fault.cell.clone()).or_default().push(live);
             }
         }
         Ok(catalog)

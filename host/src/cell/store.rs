@@ -9,7 +9,7 @@ use wasmtime::ResourceLimiter;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
 use super::catalog::Catalog;
-use super::fault::Armed;
+use super::fault::{Armed, FaultPlace, Strike};
 use super::outcome::{Stop, TrapReport};
 use super::supervisor::{Pass, Trial};
 use super::version::CellVersion;
@@ -134,8 +134,8 @@ pub struct CellStore {
     pub deadline: Instant,
     /// The faults that strike this call.
     pub fault: Armed,
-    /// Whether the guest's export is being called: faults wait for that.
-    pub started: bool,
+    /// The end that waits for the guest's first instruction.
+    pub struck: Option<Stop>,
     /// What it is for.
     pub purpose: Purpose,
     /// Host calls of this invocation.
@@ -164,7 +164,7 @@ impl CellStore {
             depth,
             deadline,
             fault,
-            started: false,
+            struck: None,
             purpose,
             host_calls: 0,
             memory_bytes: 0,
@@ -172,15 +172,26 @@ impl CellStore {
     }
 
     /// Begins a host call: counts it, and lets an armed fault strike.
-    pub fn enter(&mut self) -> Result<(), Stop> {
+    pub async fn enter(&mut self) -> Result<(), Stop> {
         self.host_calls += 1;
-        if let Some(fault) = self.fault.at_host_call(self.host_calls) {
-            return Err(Stop::Injected(fault.to_string()));
-        }
+        self.meet(FaultPlace::HostCall(self.host_calls)).await?;
         if self.tree.host_calls.fetch_add(1, Ordering::Relaxed) >= limit::HOST_CALLS_MAX {
             return Err(Stop::Limit("host_calls"));
         }
         Ok(())
+    }
+
+    /// Lets the faults of a place strike: waits, and then goes on or ends.
+    pub async fn meet(&mut self, place: FaultPlace) -> Result<(), Stop> {
+        let Strike { delay, end } = self.fault.at(place);
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+            if Instant::now() >= self.deadline {
+                return Err(Stop::Deadline);
+            }
+        }
+        let memory = super::engine::bytes(self.version.manifest.limits.memory_mb);
+        end.map_or(Ok(()), |(kind, id)| Err(Stop::injected(kind, id, memory)))
     }
 
     /// The tenant of the call; none on a public route without a token.

@@ -10,8 +10,10 @@ use super::output::{Failure, say, say_json, say_table};
 /// Inject faults into cells.
 #[derive(Debug, Subcommand)]
 pub enum Chaos {
-    /// Make calls of a cell trap.
-    #[command(after_help = "Example: aibos chaos inject ledger --at host-call:3")]
+    /// Make calls of a cell fail.
+    #[command(after_help = "Examples:\n  aibos chaos inject ledger --at host-call:3\n  \
+                            aibos chaos inject processor --kind delay --delay-ms 400 --probability 0.2 --ttl-ms 600000\n  \
+                            aibos chaos inject payment-hub --kind fuel --count 3 --tenant acme")]
     Inject(Inject),
     /// List injected faults.
     #[command(after_help = "Example: aibos chaos list")]
@@ -27,11 +29,26 @@ pub struct Inject {
     /// The cell.
     cell: String,
     /// What happens.
-    #[arg(long, default_value = "trap")]
+    #[arg(long, default_value = "trap", value_parser = ["trap", "fuel", "memory", "delay", "error", "output"])]
     kind: String,
-    /// `start`, or `host-call:N`.
+    /// `start`, `host-call:N` or `return`.
     #[arg(long, default_value = "start")]
     at: String,
+    /// How likely it strikes a call, above 0 and at most 1.
+    #[arg(long)]
+    probability: Option<f64>,
+    /// How often it strikes.
+    #[arg(long)]
+    count: Option<u32>,
+    /// Milliseconds after which it ends by itself.
+    #[arg(long)]
+    ttl_ms: Option<u64>,
+    /// How long a delay lasts, in milliseconds.
+    #[arg(long)]
+    delay_ms: Option<u64>,
+    /// Slug of the only tenant whose calls it strikes.
+    #[arg(long)]
+    tenant: Option<String>,
     #[command(flatten)]
     client: Client,
 }
@@ -57,7 +74,7 @@ impl Chaos {
     pub async fn run(self) -> Result<(), Failure> {
         match self {
             Self::Inject(command) => {
-                let fault = json!({"cell": command.cell, "kind": command.kind, "at": command.at});
+                let fault = command.body();
                 let injected = command.client.send(Method::POST, "/api/v1/chaos/faults", Some(&fault)).await?;
                 if command.client.json {
                     return say_json(&injected);
@@ -75,9 +92,10 @@ impl Chaos {
                 }
                 let faults = listed.get("data").and_then(Value::as_array).cloned().unwrap_or_default();
                 let row = |fault: &Value| {
-                    vec![text(fault, "id"), text(fault, "cell"), text(fault, "kind"), text(fault, "at")]
+                    let struck = fault.get("struck").unwrap_or(&Value::Null).to_string();
+                    vec![text(fault, "id"), text(fault, "cell"), text(fault, "kind"), text(fault, "at"), struck]
                 };
-                say_table(&["ID", "CELL", "KIND", "AT"], &faults.iter().map(row).collect::<Vec<_>>())
+                say_table(&["ID", "CELL", "KIND", "AT", "STRUCK"], &faults.iter().map(row).collect::<Vec<_>>())
             }
             Self::Clear(command) => {
                 let path = format!("/api/v1/chaos/recover/{}", command.cell);
@@ -92,6 +110,20 @@ impl Chaos {
                 ))
             }
         }
+    }
+}
+
+impl Inject {
+    /// The request; what was not named is left out.
+    fn body(&self) -> Value {
+        let mut body = json!({
+            "cell": self.cell, "kind": self.kind, "at": self.at, "probability": self.probability, "count": self.count,
+            "ttl_ms": self.ttl_ms, "delay_ms": self.delay_ms, "tenant": self.tenant,
+        });
+        if let Some(members) = body.as_object_mut() {
+            members.retain(|_, value| !value.is_null());
+        }
+        body
     }
 }
 

@@ -29,7 +29,7 @@ impl CellStore {
 
 impl Host for CellStore {
     async fn write(&mut self, level: Level, mut message: String) -> wasmtime::Result<()> {
-        self.enter()?;
+        self.enter().await?;
         if self.tree.log_lines.fetch_add(1, Ordering::Relaxed) >= limit::LOG_LINES_PER_CALL_MAX {
             return Err(Stop::Limit("log").into());
         }

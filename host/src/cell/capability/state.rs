@@ -24,12 +24,12 @@ macro_rules! or_answer {
 
 impl Host for CellStore {
     async fn get(&mut self, key: String) -> Answer<Option<Vec<u8>>> {
-        let key = or_answer!(self.begin(key)?);
+        let key = or_answer!(self.begin(key).await?);
         answer(self.tree.work.read(&key).await.map(|value| value.map(Vec::from)))
     }
 
     async fn get_many(&mut self, keys: Vec<String>) -> Answer<Vec<Option<Vec<u8>>>> {
-        self.enter()?;
+        self.enter().await?;
         let space = or_answer!(self.space().ok_or(Error::NoTenant));
         if keys.len() > limit::STATE_PAGE_MAX as usize {
             return Ok(Err(Error::TooLarge(format!("at most {} keys at once", limit::STATE_PAGE_MAX))));
@@ -40,14 +40,14 @@ impl Host for CellStore {
     }
 
     async fn put(&mut self, key: String, value: Vec<u8>) -> Answer<()> {
-        let key = or_answer!(self.begin(key)?);
+        let key = or_answer!(self.begin(key).await?);
         or_answer!(check_value(&value));
         self.charge_write(key.key.len() + value.len())?;
         answer(self.tree.work.put(key, value.into()))
     }
 
     async fn put_if_absent(&mut self, key: String, value: Vec<u8>) -> Answer<bool> {
-        let key = or_answer!(self.begin(key)?);
+        let key = or_answer!(self.begin(key).await?);
         or_answer!(check_value(&value));
         let present = match self.tree.work.read(&key).await {
             Ok(present) => present.is_some(),
@@ -61,13 +61,13 @@ impl Host for CellStore {
     }
 
     async fn delete(&mut self, key: String) -> Answer<()> {
-        let key = or_answer!(self.begin(key)?);
+        let key = or_answer!(self.begin(key).await?);
         self.charge_write(key.key.len())?;
         answer(self.tree.work.delete(key))
     }
 
     async fn list(&mut self, prefix: String, after: Option<String>, limit: u32) -> Answer<Vec<Entry>> {
-        self.enter()?;
+        self.enter().await?;
         let space = or_answer!(self.space().ok_or(Error::NoTenant));
         if !(1..=limit::STATE_PAGE_MAX).contains(&limit) {
             return Ok(Err(Error::TooLarge(format!("limit must be between 1 and {}", limit::STATE_PAGE_MAX))));
@@ -83,13 +83,13 @@ impl Host for CellStore {
     }
 
     async fn add(&mut self, key: String, delta: i64) -> Answer<()> {
-        let key = or_answer!(self.begin(key)?);
+        let key = or_answer!(self.begin(key).await?);
         self.charge_write(key.key.len())?;
         answer(self.tree.work.add(key, delta).await)
     }
 
     async fn add_bounded(&mut self, key: String, delta: i64, min: i64) -> Answer<bool> {
-        let key = or_answer!(self.begin(key)?);
+        let key = or_answer!(self.begin(key).await?);
         self.charge_write(key.key.len())?;
         answer(self.tree.work.add_bounded(key, delta, min).await)
     }
@@ -97,8 +97,8 @@ impl Host for CellStore {
 
 impl CellStore {
     /// Counts the host call and names the key in the cell's own space.
-    fn begin(&mut self, key: String) -> wasmtime::Result<Result<StateKey, Error>> {
-        self.enter()?;
+    async fn begin(&mut self, key: String) -> wasmtime::Result<Result<StateKey, Error>> {
+        self.enter().await?;
         Ok(self.space().ok_or(Error::NoTenant).and_then(|space| own_key(&space, key)))
     }
 }
