@@ -5,6 +5,7 @@ mod chaos;
 mod idempotency;
 mod limits;
 mod rejection;
+mod signature;
 mod swap;
 mod traces;
 mod unit_of_work;

@@ -13,6 +13,7 @@ pub mod pattern;
 pub mod registry;
 pub mod rejection;
 pub mod report;
+pub mod signature;
 pub mod store;
 pub mod translate;
 pub mod version;

@@ -80,7 +80,7 @@ impl Kernel {
             identity: Identity::start(&storage, &committer, &clock, settings).await?,
             directory: Directory::default(),
             live: ArcSwap::default(),
-            registry: Registry::default(),
+            registry: Registry::new(config.cell_keys.clone()),
             system: OnceLock::new(),
             committer: ArcSwapOption::from_pointee(committer),
             committing: Mutex::new(Some(committing)),

@@ -62,9 +62,20 @@ impl TestKernel {
 
     /// Stops the kernel and starts it again on the same database.
     pub async fn restart(&mut self) {
-        self.stop().await;
+        self.restart_with(|_| ()).await;
+    }
+
+    /// Starts a stopped kernel on the same database, perhaps with other settings.
+    pub async fn start_again(&mut self, adjust: impl FnOnce(&mut Config)) {
+        adjust(&mut self.config);
         self.kernel = self.try_start(self.config.clone()).await.expect("the kernel starts again");
         self.running = serve(&self.kernel).await;
+    }
+
+    /// Stops the kernel and starts it again on the same database with other settings.
+    pub async fn restart_with(&mut self, adjust: impl FnOnce(&mut Config)) {
+        self.stop().await;
+        self.start_again(adjust).await;
     }
 
     /// Stops the kernel.

@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 use super::catalog::{ActiveCell, Catalog, CellRecord, Gate};
 use super::fault::Fault;
 use super::manifest::Manifest;
-use super::version::{CellVersion, VersionRecord};
+use super::signature::TrustedKeys;
+use super::version::{CellVersion, VersionRecord, digest_of};
 use crate::config::Chaos;
 use crate::id::TenantId;
 use crate::state::{Scan, Space, StateKey};
@@ -22,6 +23,8 @@ const LOADED_MAX: usize = 4;
 pub struct Registry {
     loaded: Mutex<HashMap<String, Vec<Arc<CellVersion>>>>,
     gates: Mutex<HashMap<String, (u32, Arc<Gate>)>>,
+    /// Who may vouch for a version.
+    pub trusted: TrustedKeys,
     /// One refresh at a time: a slow one must not overwrite a newer snapshot.
     pub refreshing: tokio::sync::Mutex<()>,
 }
@@ -63,6 +66,12 @@ pub fn concerns(key: &StateKey) -> bool {
 }
 
 impl Registry {
+    /// A registry that has loaded nothing yet.
+    #[must_use]
+    pub fn new(trusted: TrustedKeys) -> Self {
+        Self { trusted, ..Self::default() }
+    }
+
     /// Keeps a loaded version, so that its activation is a swap of a pointer. What serves is never the one that makes room.
     pub fn keep(&self, version: Arc<CellVersion>) {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,12 +119,19 @@ impl Registry {
         storage: &Storage,
         record: &VersionRecord,
     ) -> Result<Result<Arc<CellVersion>, String>, StorageError> {
+        if let Err(reason) = self.trusted.check(&record.digest, &record.manifest, record.signature.as_ref()) {
+            return Ok(Err(reason.message));
+        }
         if let Some(loaded) = self.loaded_version(record) {
             return Ok(Ok(loaded));
         }
         let Some(bytes) = storage.read(&[component_key(&record.digest)]).await?.pop().flatten() else {
             return Ok(Err("its component is missing".into()));
         };
+        // The signature is over the digest, so the digest must be that of these bytes.
+        if digest_of(&bytes.value) != record.digest {
+            return Ok(Err("its component is not the one that was uploaded: the stored bytes have changed".into()));
+        }
         let manifest = match Manifest::parse(&record.manifest) {
             Ok(manifest) => manifest,
             Err(faults) => return Ok(Err(faults.join("; "))),

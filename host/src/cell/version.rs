@@ -14,6 +14,7 @@ use super::linker;
 use super::manifest::Manifest;
 use super::outcome::{Outcome, TrapReport};
 use super::rejection::{Reason, ReasonCode};
+use super::signature::Signature;
 use super::store::CellStore;
 use crate::audit::CellReference;
 use crate::context::Context;
@@ -29,6 +30,10 @@ pub struct VersionRecord {
     pub digest: String,
     /// The text of `cell.toml`.
     pub manifest: String,
+    /// Who vouches for component and manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub signature: Option<Signature>,
     /// Size of the component, in bytes.
     pub bytes: usize,
     /// When it was uploaded.

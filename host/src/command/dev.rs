@@ -52,7 +52,7 @@ impl Dev {
         let kernel = Kernel::start(config, Clock::System).await?;
         seed::people(&kernel, &credentials).await?;
         for cell in &built {
-            let version = seed::install(&kernel, &cell.manifest, &cell.component).await?;
+            let version = seed::install(&kernel, &cell.manifest, &cell.component, None).await?;
             say(format_args!("cell {} {version} is active", cell.name))?;
         }
         say(greeting(&listener.local_addr()?.to_string(), &credentials))?;
@@ -115,7 +115,7 @@ async fn swap(kernel: &Arc<Kernel>, directory: &Path) -> Result<String, Failure>
     let built = toolchain::build(&[directory.to_path_buf()]).await?;
     let mut told = Vec::new();
     for cell in built {
-        let version = seed::install(kernel, &cell.manifest, &cell.component).await?;
+        let version = seed::install(kernel, &cell.manifest, &cell.component, None).await?;
         told.push(format!("cell {} {version} is active after {:.1} s", cell.name, started.elapsed().as_secs_f32()));
     }
     Ok(told.join("\n"))
