@@ -2,6 +2,7 @@
 
 mod calls;
 mod chaos;
+mod compiled;
 mod idempotency;
 mod limits;
 mod rejection;

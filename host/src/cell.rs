@@ -3,6 +3,7 @@
 pub mod binding;
 pub mod capability;
 pub mod catalog;
+pub mod compiled;
 pub mod engine;
 pub mod fault;
 pub mod invoke;

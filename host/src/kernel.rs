@@ -1,5 +1,6 @@
 //! The composition root: builds every part from the configuration, and is the one door through which anything is committed.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::audit::AuditEntry;
 use crate::auth::{Identity, IdentityError, Settings};
+use crate::cell::compiled::{Compiler, Counts};
 use crate::cell::registry::{self, Registry};
 use crate::clock::Clock;
 use crate::config::{Config, Migrations};
@@ -46,6 +48,12 @@ pub struct Kernel {
     committing: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Where compiled code is kept. It can be removed at any time; the next start takes longer.
+#[must_use]
+pub fn compiled_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("cache").join("compiled")
+}
+
 /// Why a kernel did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -75,12 +83,13 @@ impl Kernel {
             issuer: config.issuer.clone(),
             audience: config.audience.clone(),
         };
+        let compiler = Compiler::with_cache(compiled_dir(&config.data_dir), &config.master_key.derive("compiled-code"));
         let kernel = Arc::new(Self {
             gateway: Gateway::new(&clock),
             identity: Identity::start(&storage, &committer, &clock, settings).await?,
             directory: Directory::default(),
             live: ArcSwap::default(),
-            registry: Registry::new(config.cell_keys.clone()),
+            registry: Registry::new(config.cell_keys.clone(), compiler),
             system: OnceLock::new(),
             committer: ArcSwapOption::from_pointee(committer),
             committing: Mutex::new(Some(committing)),
@@ -89,6 +98,8 @@ impl Kernel {
             storage,
         });
         kernel.refresh().await?;
+        let Counts { hits, misses, rejected } = kernel.registry.compiler.counts();
+        tracing::info!(cached = hits, compiled = misses + rejected, "cells are loaded");
         Ok(kernel)
     }
 

@@ -1,6 +1,7 @@
 //! Once keys are named, only what one of them signed gets in, becomes active, or is loaded at a start.
 
 use aibos::cell::signature::Signer;
+use aibos::kernel::compiled_dir;
 use serde_json::{Value, json};
 use suite::actor::Actor;
 use suite::cell::Guest;
@@ -118,6 +119,7 @@ async fn stored_bytes_that_changed_do_not_run(mut test: TestKernel) {
     probe.upload_signed(&olga, "?activate=true", &signed(&probe, &anna)).await.done(201);
     other.upload(&olga, "").await.done(201);
     test.stop().await;
+    std::fs::remove_dir_all(compiled_dir(&test.config().data_dir)).unwrap();
     // An intruder puts other code under the digest that was signed.
     let digest = |guest: &Guest| aibos::cell::version::digest_of(&guest.component);
     let swap = format!(

@@ -3,15 +3,19 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::stream::{self, StreamExt};
 use serde::de::DeserializeOwned;
 
 use super::catalog::{ActiveCell, Catalog, CellRecord, Gate};
+use super::compiled::Compiler;
 use super::fault::Fault;
 use super::manifest::Manifest;
+use super::rejection::Reason;
 use super::signature::TrustedKeys;
 use super::version::{CellVersion, VersionRecord, digest_of};
 use crate::config::Chaos;
 use crate::id::TenantId;
+use crate::limit;
 use crate::state::{Scan, Space, StateKey};
 use crate::storage::{Storage, StorageError};
 
@@ -25,6 +29,8 @@ pub struct Registry {
     gates: Mutex<HashMap<String, (u32, Arc<Gate>)>>,
     /// Who may vouch for a version.
     pub trusted: TrustedKeys,
+    /// Compiles, or reads what was compiled before.
+    pub compiler: Compiler,
     /// One refresh at a time: a slow one must not overwrite a newer snapshot.
     pub refreshing: tokio::sync::Mutex<()>,
 }
@@ -68,8 +74,8 @@ pub fn concerns(key: &StateKey) -> bool {
 impl Registry {
     /// A registry that has loaded nothing yet.
     #[must_use]
-    pub fn new(trusted: TrustedKeys) -> Self {
-        Self { trusted, ..Self::default() }
+    pub fn new(trusted: TrustedKeys, compiler: Compiler) -> Self {
+        Self { trusted, compiler, ..Self::default() }
     }
 
     /// Keeps a loaded version, so that its activation is a swap of a pointer. What serves is never the one that makes room.
@@ -88,21 +94,14 @@ impl Registry {
     /// must serve.
     pub async fn snapshot(&self, storage: &Storage, chaos: Chaos) -> Result<Catalog, StorageError> {
         let mut catalog = Catalog::default();
-        for record in read_all::<CellRecord>(storage, "cell/").await? {
-            let Some(active) = &record.active else { continue };
-            let Some(version) = read_one::<VersionRecord>(storage, version_key(&record.name, active)).await? else {
-                tracing::error!(cell = record.name, version = active, "the record of the active version is missing");
-                continue;
-            };
-            match self.version(storage, &version).await? {
-                Ok(version) => {
-                    let gate = self.gate(&version);
-                    catalog.cells.insert(Arc::clone(&version.name), Arc::new(ActiveCell { version, gate }));
-                }
-                Err(reason) => {
-                    tracing::error!(cell = record.name, version = active, reason, "the cell cannot be loaded");
-                }
-            }
+        let records = read_all::<CellRecord>(storage, "cell/").await?;
+        let mut loading = stream::iter(records)
+            .map(|record| self.active_version(storage, record))
+            .buffer_unordered(limit::CELLS_LOADED_AT_ONCE);
+        while let Some(version) = loading.next().await {
+            let Some(version) = version? else { continue };
+            let gate = self.gate(&version);
+            catalog.cells.insert(Arc::clone(&version.name), Arc::new(ActiveCell { version, gate }));
         }
         catalog.routes = read_all(storage, "route/").await?;
         if chaos == Chaos::Enabled {
@@ -111,6 +110,25 @@ impl Registry {
             }
         }
         Ok(catalog)
+    }
+
+    /// The version of a cell that serves; none when there is none or it does not load.
+    async fn active_version(
+        &self,
+        storage: &Storage,
+        record: CellRecord,
+    ) -> Result<Option<Arc<CellVersion>>, StorageError> {
+        let Some(active) = &record.active else { return Ok(None) };
+        let Some(version) = read_one::<VersionRecord>(storage, version_key(&record.name, active)).await? else {
+            tracing::error!(cell = record.name, version = active, "the record of the active version is missing");
+            return Ok(None);
+        };
+        let loaded = self.version(storage, &version).await?;
+        Ok(loaded
+            .map_err(|reason| {
+                tracing::error!(cell = record.name, version = active, reason, "the cell cannot be loaded");
+            })
+            .ok())
     }
 
     /// A stored version, loaded; or why it does not load.
@@ -125,6 +143,13 @@ impl Registry {
         if let Some(loaded) = self.loaded_version(record) {
             return Ok(Ok(loaded));
         }
+        let manifest = match Manifest::parse(&record.manifest) {
+            Ok(manifest) => manifest,
+            Err(faults) => return Ok(Err(faults.join("; "))),
+        };
+        if let Some(found) = CellVersion::load_cached(&manifest, &record.digest, &self.compiler).await {
+            return Ok(self.kept(found));
+        }
         let Some(bytes) = storage.read(&[component_key(&record.digest)]).await?.pop().flatten() else {
             return Ok(Err("its component is missing".into()));
         };
@@ -132,18 +157,20 @@ impl Registry {
         if digest_of(&bytes.value) != record.digest {
             return Ok(Err("its component is not the one that was uploaded: the stored bytes have changed".into()));
         }
-        let manifest = match Manifest::parse(&record.manifest) {
-            Ok(manifest) => manifest,
-            Err(faults) => return Ok(Err(faults.join("; "))),
-        };
-        Ok(match CellVersion::load(manifest, bytes.value.to_vec()).await {
+        let (wasm, digest) = (bytes.value.to_vec(), record.digest.clone());
+        Ok(self.kept(CellVersion::compile(manifest, wasm, digest, &self.compiler).await))
+    }
+
+    /// Keeps what was loaded; puts reasons into one sentence.
+    fn kept(&self, loaded: Result<CellVersion, Vec<Reason>>) -> Result<Arc<CellVersion>, String> {
+        match loaded {
             Ok(version) => {
                 let version = Arc::new(version);
                 self.keep(Arc::clone(&version));
                 Ok(version)
             }
             Err(reasons) => Err(reasons.into_iter().map(|reason| reason.message).collect::<Vec<_>>().join("; ")),
-        })
+        }
     }
 
     /// By content: the same version number may have been tried with other bytes.

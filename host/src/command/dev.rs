@@ -13,7 +13,7 @@ use super::serve::{listen, serve_until_stopped};
 use super::toolchain;
 use crate::clock::Clock;
 use crate::config::{Config, Overrides, Profile};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, compiled_dir};
 use crate::telemetry;
 
 /// How often the sources are looked at.
@@ -147,5 +147,11 @@ fn reset(data_dir: &Path) -> Result<(), Failure> {
             Err(cause) => return Err(Failure(format!("{}: {cause}", file.display()))),
         }
     }
-    Ok(())
+    let compiled = compiled_dir(data_dir);
+    match std::fs::remove_dir_all(&compiled) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure(format!("{}: {cause}", compiled.display())))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }

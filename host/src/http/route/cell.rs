@@ -215,7 +215,8 @@ pub async fn store_version(
     }
     cell_signature::check(operation, &digest, &text, signature.as_ref())?;
     let bytes = component.len();
-    let loaded = Arc::new(CellVersion::load(manifest, component.clone()).await.map_err(rejected)?);
+    let compiler = &operation.kernel.registry.compiler;
+    let loaded = Arc::new(CellVersion::load(manifest, component.clone(), compiler).await.map_err(rejected)?);
     try_out(operation, &loaded).await?;
     operation.kernel.registry.keep(loaded);
     let created_at = operation.context.now;
