@@ -2,10 +2,12 @@
 
 mod calls;
 mod chaos;
+mod compiled;
 mod idempotency;
 mod lifecycle;
 mod limits;
 mod rejection;
+mod signature;
 mod storm;
 mod supervisor;
 mod swap;

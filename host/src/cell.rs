@@ -3,6 +3,7 @@
 pub mod binding;
 pub mod capability;
 pub mod catalog;
+pub mod compiled;
 pub mod difference;
 pub mod engine;
 pub mod fault;
@@ -15,6 +16,7 @@ pub mod pattern;
 pub mod registry;
 pub mod rejection;
 pub mod report;
+pub mod signature;
 pub mod store;
 pub mod supervisor;
 pub mod translate;

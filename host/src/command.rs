@@ -9,6 +9,7 @@ pub mod migrate;
 pub mod output;
 pub mod seed;
 pub mod serve;
+pub mod sign;
 pub mod toolchain;
 
 use clap::{Parser, Subcommand};

@@ -12,9 +12,10 @@ use http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 
 use crate::auth::seal::MasterKey;
+use crate::cell::signature::TrustedKeys;
 
 /// Every setting of the environment, as `.env.example` lists them.
-pub const VARIABLES: [&str; 15] = [
+pub const VARIABLES: [&str; 16] = [
     "AIBOS_LISTEN",
     "AIBOS_DATA_DIR",
     "AIBOS_BOOTSTRAP_KEY",
@@ -22,6 +23,7 @@ pub const VARIABLES: [&str; 15] = [
     "AIBOS_ISSUER",
     "AIBOS_AUDIENCE",
     "AIBOS_CHAOS",
+    "AIBOS_CELL_KEYS",
     "AIBOS_CORS_ORIGINS",
     "AIBOS_TRUSTED_PROXIES",
     "AIBOS_LOG_FORMAT",
@@ -47,6 +49,8 @@ pub struct Config {
     pub bootstrap_key: Option<Secret>,
     /// Seals private keys and secrets.
     pub master_key: MasterKey,
+    /// Keys that sign cells; without any, unsigned cells are taken.
+    pub cell_keys: TrustedKeys,
     /// `iss` of access tokens.
     pub issuer: String,
     /// `aud` of access tokens.
@@ -187,6 +191,7 @@ impl Config {
             migrations: Migrations::Apply,
             bootstrap_key: None,
             master_key,
+            cell_keys: TrustedKeys::default(),
             issuer: "aibos".into(),
             audience: "aibos".into(),
             chaos: Chaos::Enabled,
@@ -255,6 +260,11 @@ impl Config {
             None if profile == Profile::Production => {
                 faults.push("AIBOS_MASTER_KEY is not set: 64 hex digits that seal private keys; make them with `openssl rand -hex 32` and keep them".into());
             }
+            None => {}
+        }
+        match variable("AIBOS_CELL_KEYS").map(|text| text.parse::<TrustedKeys>()) {
+            Some(Ok(keys)) => self.cell_keys = keys,
+            Some(Err(fault)) => faults.push(format!("AIBOS_CELL_KEYS: {fault}")),
             None => {}
         }
         self.bootstrap_key = variable("AIBOS_BOOTSTRAP_KEY").map(Secret::new);

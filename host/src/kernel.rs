@@ -1,5 +1,6 @@
 //! The composition root: builds every part from the configuration, and is the one door through which anything is committed.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::task::JoinHandle;
 use crate::audit::storm::{Ending, Storm};
 use crate::audit::{AuditEntry, Outcome};
 use crate::auth::{Identity, IdentityError, Settings};
+use crate::cell::compiled::{Compiler, Counts};
 use crate::cell::registry::{self, Registry};
 use crate::clock::Clock;
 use crate::config::{Config, Migrations};
@@ -55,6 +57,12 @@ pub struct Kernel {
 /// Time between two looks at what waits to be written in the background.
 const HOUSEKEEPING_PAUSE: Duration = Duration::from_secs(1);
 
+/// Where compiled code is kept. It can be removed at any time; the next start takes longer.
+#[must_use]
+pub fn compiled_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("cache").join("compiled")
+}
+
 /// Why a kernel did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -84,12 +92,13 @@ impl Kernel {
             issuer: config.issuer.clone(),
             audience: config.audience.clone(),
         };
+        let compiler = Compiler::with_cache(compiled_dir(&config.data_dir), &config.master_key.derive("compiled-code"));
         let kernel = Arc::new(Self {
             gateway: Gateway::new(&clock),
             identity: Identity::start(&storage, &committer, &clock, settings).await?,
             directory: Directory::default(),
             live: ArcSwap::default(),
-            registry: Registry::default(),
+            registry: Registry::new(config.cell_keys.clone(), compiler),
             storm: Storm::default(),
             storm_writing: tokio::sync::Mutex::default(),
             system: OnceLock::new(),
@@ -101,6 +110,8 @@ impl Kernel {
             storage,
         });
         kernel.refresh().await?;
+        let Counts { hits, misses, rejected } = kernel.registry.compiler.counts();
+        tracing::info!(cached = hits, compiled = misses + rejected, "cells are loaded");
         let keeping = keep_house(Arc::downgrade(&kernel));
         #[expect(clippy::disallowed_methods, reason = "ended when the kernel stops, and by itself when it is dropped")]
         let task = tokio::spawn(keeping);

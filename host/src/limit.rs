@@ -97,6 +97,11 @@ pub const CONCURRENCY_MAX: u32 = 1000;
 pub const GUEST_STACK_BYTES_MAX: usize = 512 * 1024;
 /// Elements of one table of a cell (function pointers).
 pub const TABLE_ELEMENTS_MAX: usize = 20_000;
+/// Cells loaded at once when a snapshot is built: enough that reading one and checking another overlap.
+pub const CELLS_LOADED_AT_ONCE: usize = 4;
+/// Compiled code that is kept on disk, in bytes: a Rust cell has a few megabytes of it, a Python cell some 60. The oldest
+/// goes first.
+pub const COMPILED_CACHE_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Trap reports kept for each cell.
 pub const TRAPS_KEPT: u64 = 100;
 

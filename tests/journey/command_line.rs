@@ -1,5 +1,6 @@
 //! The command line against a running kernel: what an author and an operator type, in the order in which they type it.
 
+use aibos::cell::signature::Signer;
 use aibos::command::{Arguments, Failure, run};
 use clap::Parser;
 use serde_json::Value;
@@ -52,4 +53,39 @@ async fn an_operator_loads_a_cell_and_makes_it_fail(test: TestKernel) {
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
-on_both_kernels!(an_operator_loads_a_cell_and_makes_it_fail);
+async fn an_author_signs_what_is_pushed(mut test: TestKernel) {
+    let operator = test.owner().await;
+    let directory = std::env::temp_dir().join(format!("aibos-sign-{}", operator.id));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = |name: &str| directory.join(name).display().to_string();
+    let (file, key) = (path("probe.wasm"), path("author.pem"));
+    let probe = Guest::probe();
+    std::fs::write(&file, &probe.component).unwrap();
+    std::fs::write(path("cell.toml"), &probe.manifest).unwrap();
+
+    let missing = refusal(&["cell", "sign", &file, "--key", &key]).await;
+    assert!(missing.contains("author.pem"), "{missing}");
+    aibos(&["cell", "sign", "--generate", &key]).await.unwrap();
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&key).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let again = refusal(&["cell", "sign", "--generate", &key]).await;
+    assert!(again.contains("never overwritten"), "{again}");
+
+    let signer = Signer::read(&std::fs::read(&key).unwrap()).unwrap();
+    let trusted = format!("author={}", signer.key()).parse().unwrap();
+    test.restart_with(|config| config.cell_keys = trusted).await;
+    let url = test.url();
+    let token = operator.token.clone().unwrap();
+    let push = ["cell", "push", file.as_str(), "--activate", "--url", url.as_str(), "--token", token.as_str()];
+    let unsigned = refusal(&push).await;
+    assert!(unsigned.contains("BAD_SIGNATURE") && unsigned.contains("aibos cell sign --key FILE"), "{unsigned}");
+    aibos(&["cell", "sign", &directory.display().to_string(), "--key", &key]).await.unwrap();
+    aibos(&push).await.unwrap();
+    test.anonymous().get("/probe/ping").await.done(200);
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+on_both_kernels!(an_operator_loads_a_cell_and_makes_it_fail, an_author_signs_what_is_pushed);

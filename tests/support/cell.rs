@@ -63,6 +63,15 @@ impl Guest {
         operator.upload(&format!("/api/v1/cells{query}"), form).await
     }
 
+    /// Uploads it with a text for its signature.
+    pub async fn upload_signed(&self, operator: &Actor, query: &str, signature: &str) -> Reply {
+        let form = Form::new()
+            .part("manifest", Part::text(self.manifest.clone()).file_name("cell.toml"))
+            .part("component", Part::bytes(self.component.clone()).file_name("cell.wasm"))
+            .text("signature", signature.to_owned());
+        operator.upload(&format!("/api/v1/cells{query}"), form).await
+    }
+
     /// Uploads and activates it.
     pub async fn install(&self, operator: &Actor) {
         self.upload(operator, "?activate=true").await.done(201);

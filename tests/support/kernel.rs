@@ -7,6 +7,7 @@ use aibos::auth::seal::MasterKey;
 use aibos::clock::Clock;
 use aibos::config::{Config, Secret};
 use aibos::http::server;
+use aibos::id;
 use aibos::kernel::{Kernel, StartError};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -62,9 +63,20 @@ impl TestKernel {
 
     /// Stops the kernel and starts it again on the same database.
     pub async fn restart(&mut self) {
-        self.stop().await;
+        self.restart_with(|_| ()).await;
+    }
+
+    /// Starts a stopped kernel on the same database, perhaps with other settings.
+    pub async fn start_again(&mut self, adjust: impl FnOnce(&mut Config)) {
+        adjust(&mut self.config);
         self.kernel = self.try_start(self.config.clone()).await.expect("the kernel starts again");
         self.running = serve(&self.kernel).await;
+    }
+
+    /// Stops the kernel and starts it again on the same database with other settings.
+    pub async fn restart_with(&mut self, adjust: impl FnOnce(&mut Config)) {
+        self.stop().await;
+        self.start_again(adjust).await;
     }
 
     /// Stops the kernel.
@@ -171,6 +183,10 @@ impl Drop for TestKernel {
     fn drop(&mut self) {
         // A test that stopped its kernel has nobody listening any more.
         let _stopped = self.running.stop.send(true);
+        let data_dir = &self.config.data_dir;
+        if data_dir.exists() {
+            std::fs::remove_dir_all(data_dir).expect("the kernel's directory can be removed");
+        }
     }
 }
 
@@ -181,7 +197,8 @@ pub fn text(value: &Value) -> &str {
 }
 
 fn config(database_url: &str) -> Config {
-    let mut config = Config::development(std::env::temp_dir(), MasterKey::new([42; 32]));
+    let data_dir = std::env::temp_dir().join(format!("aibos_data_{}", id::uuid(&Clock::System).simple()));
+    let mut config = Config::development(data_dir, MasterKey::new([42; 32]));
     config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     database_url.clone_into(&mut config.database_url);
     config.bootstrap_key = Some(Secret::new(BOOTSTRAP_KEY.to_owned()));

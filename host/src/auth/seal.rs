@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hmac;
 
 /// Format of a sealed text: this byte, a random nonce, the ciphertext with its tag.
 const FORMAT: u8 = 1;
@@ -35,6 +36,16 @@ impl MasterKey {
     #[must_use]
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+
+    /// A key of its own for another purpose than sealing: HMAC-SHA256 of the purpose. It says nothing about this key.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
+        let mut derived = [0; 32];
+        let tag = hmac::sign(&key, format!("aibos-derived-key-v1\n{purpose}\n").as_bytes());
+        derived.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
+        derived
     }
 
     /// Encrypts a text for one purpose, for example `signing-key/0197…`.
@@ -102,6 +113,15 @@ mod tests {
             assert_eq!(key.open("signing-key/1", &changed), Err(SealError::Open), "byte {position}");
         }
         assert_eq!(key.open("signing-key/1", &[]), Err(SealError::Open));
+    }
+
+    #[test]
+    fn a_derived_key_depends_on_key_and_purpose() {
+        let (key, other) = (MasterKey::new([7; 32]), MasterKey::new([8; 32]));
+        assert_eq!(key.derive("a"), key.derive("a"));
+        assert_ne!(key.derive("a"), key.derive("b"));
+        assert_ne!(key.derive("a"), other.derive("a"));
+        assert_ne!(key.derive("a"), [7; 32]);
     }
 
     #[test]

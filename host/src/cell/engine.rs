@@ -37,8 +37,19 @@ fn start() -> wasmtime::Result<Engine> {
 
 /// Compiles a component to machine code on an engine of its own: wasmtime 48 keeps what it compiled for an engine's whole
 /// life (#13912), so the serving engine only ever loads.
-pub fn compile(wasm: &[u8]) -> wasmtime::Result<Vec<u8>> {
-    Engine::new(&settings())?.precompile_component(wasm)
+pub fn compile(wasm: &[u8], threads: Threads) -> wasmtime::Result<Vec<u8>> {
+    let mut config = settings();
+    config.parallel_compilation(threads == Threads::All);
+    Engine::new(&config)?.precompile_component(wasm)
+}
+
+/// How much of the machine a compilation may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// The calling thread: beside a kernel that serves.
+    One,
+    /// As many as there are cores: on an author's machine.
+    All,
 }
 
 fn settings() -> Config {

@@ -3,16 +3,21 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::stream::{self, StreamExt};
 use serde::de::DeserializeOwned;
 
 use super::catalog::{ActiveCell, Canary, CanaryRecord, Catalog, CellRecord};
+use super::compiled::Compiler;
 use super::fault::{Fault, Meters};
 use super::gate::{Counts, Gate};
 use super::manifest::Manifest;
+use super::rejection::Reason;
+use super::signature::TrustedKeys;
 use super::supervisor::{Side, Supervisor, Trial};
-use super::version::{CellVersion, VersionRecord};
+use super::version::{CellVersion, VersionRecord, digest_of};
 use crate::config::Chaos;
 use crate::id::TenantId;
+use crate::limit;
 use crate::state::{Scan, Space, StateKey};
 use crate::storage::{Storage, StorageError};
 
@@ -26,6 +31,10 @@ pub struct Registry {
     kept: Mutex<HashMap<String, Kept>>,
     /// How often each fault has struck.
     pub faults: Meters,
+    /// Who may vouch for a version.
+    pub trusted: TrustedKeys,
+    /// Compiles, or reads what was compiled before.
+    pub compiler: Compiler,
     /// One refresh at a time: a slow one must not overwrite a newer snapshot.
     pub refreshing: tokio::sync::Mutex<()>,
 }
@@ -98,6 +107,12 @@ pub fn concerns(key: &StateKey) -> bool {
 }
 
 impl Registry {
+    /// A registry that has loaded nothing yet.
+    #[must_use]
+    pub fn new(trusted: TrustedKeys, compiler: Compiler) -> Self {
+        Self { trusted, compiler, ..Self::default() }
+    }
+
     /// Keeps a loaded version, so that its activation is a swap of a pointer. What serves is never the one that makes room.
     pub fn keep(&self, version: Arc<CellVersion>) {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,10 +131,12 @@ impl Registry {
         let mut catalog = Catalog::default();
         let records = read_all::<CellRecord>(storage, "cell/").await?;
         self.forget_all_but(&records);
-        for record in records {
-            if let Some(cell) = self.active_cell(storage, &record).await? {
-                catalog.cells.insert(Arc::clone(&cell.version.name), Arc::new(cell));
-            }
+        let mut loading = stream::iter(records)
+            .map(|record| self.active_cell(storage, record))
+            .buffer_unordered(limit::CELLS_LOADED_AT_ONCE);
+        while let Some(cell) = loading.next().await {
+            let Some(cell) = cell? else { continue };
+            catalog.cells.insert(Arc::clone(&cell.version.name), Arc::new(cell));
         }
         catalog.routes = read_all(storage, "route/").await?;
         if chaos == Chaos::Enabled {
@@ -141,7 +158,7 @@ impl Registry {
     }
 
     /// A cell with its versions loaded; none when it has no active version or cannot be loaded.
-    async fn active_cell(&self, storage: &Storage, record: &CellRecord) -> Result<Option<ActiveCell>, StorageError> {
+    async fn active_cell(&self, storage: &Storage, record: CellRecord) -> Result<Option<ActiveCell>, StorageError> {
         let Some(active) = &record.active else { return Ok(None) };
         let Some(version) = self.stored(storage, &record.name, active).await? else { return Ok(None) };
         let canary = match &record.canary {
@@ -150,7 +167,7 @@ impl Registry {
             }
             None => None,
         };
-        let kept = self.kept(record, &version, canary.as_ref());
+        let kept = self.kept(&record, &version, canary.as_ref());
         let cell = |version, canary, gate, side| ActiveCell {
             version,
             gate,
@@ -193,24 +210,40 @@ impl Registry {
         storage: &Storage,
         record: &VersionRecord,
     ) -> Result<Result<Arc<CellVersion>, String>, StorageError> {
+        if let Err(reason) = self.trusted.check(&record.digest, &record.manifest, record.signature.as_ref()) {
+            return Ok(Err(reason.message));
+        }
         if let Some(loaded) = self.loaded_version(record) {
             return Ok(Ok(loaded));
         }
-        let Some(bytes) = storage.read(&[component_key(&record.digest)]).await?.pop().flatten() else {
-            return Ok(Err("its component is missing".into()));
-        };
         let manifest = match Manifest::parse(&record.manifest) {
             Ok(manifest) => manifest,
             Err(faults) => return Ok(Err(faults.join("; "))),
         };
-        Ok(match CellVersion::load(manifest, bytes.value.to_vec()).await {
+        if let Some(found) = CellVersion::load_cached(&manifest, &record.digest, &self.compiler).await {
+            return Ok(self.keep_loaded(found));
+        }
+        let Some(bytes) = storage.read(&[component_key(&record.digest)]).await?.pop().flatten() else {
+            return Ok(Err("its component is missing".into()));
+        };
+        // The signature is over the digest, so the digest must be that of these bytes.
+        if digest_of(&bytes.value) != record.digest {
+            return Ok(Err("its component is not the one that was uploaded: the stored bytes have changed".into()));
+        }
+        let (wasm, digest) = (bytes.value.to_vec(), record.digest.clone());
+        Ok(self.keep_loaded(CellVersion::compile(manifest, wasm, digest, &self.compiler).await))
+    }
+
+    /// Keeps what was loaded; puts reasons into one sentence.
+    fn keep_loaded(&self, loaded: Result<CellVersion, Vec<Reason>>) -> Result<Arc<CellVersion>, String> {
+        match loaded {
             Ok(version) => {
                 let version = Arc::new(version);
                 self.keep(Arc::clone(&version));
                 Ok(version)
             }
             Err(reasons) => Err(reasons.into_iter().map(|reason| reason.message).collect::<Vec<_>>().join("; ")),
-        })
+        }
     }
 
     /// By content: the same version number may have been tried with other bytes.

@@ -30,6 +30,8 @@ pub enum ReasonCode {
     MissingExport,
     /// An interface has another shape than this host's.
     WrongWorld,
+    /// Not signed, or not by a trusted key, or not for this component and manifest.
+    BadSignature,
     /// A limit of the engine.
     LimitExceeded,
     /// It cannot be started, or traps while it judges its own health.

@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
-use super::engine;
+use super::compiled::{Code, Compiler};
+use super::engine::Threads;
 use super::linker;
 use super::manifest::Manifest;
 use super::outcome::{Outcome, TrapReport};
 use super::rejection::{Reason, ReasonCode};
+use super::signature::Signature;
 use super::store::CellStore;
 use crate::audit::CellReference;
 use crate::context::Context;
@@ -29,6 +31,10 @@ pub struct VersionRecord {
     pub digest: String,
     /// The text of `cell.toml`.
     pub manifest: String,
+    /// Who vouches for component and manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub signature: Option<Signature>,
     /// Size of the component, in bytes.
     pub bytes: usize,
     /// When it was uploaded.
@@ -58,34 +64,55 @@ impl std::fmt::Debug for CellVersion {
 }
 
 impl CellVersion {
-    /// Compiles and links a component, or says why it would not run. Takes seconds for a large component; runs off the
-    /// async threads.
-    pub async fn load(manifest: Manifest, wasm: Vec<u8>) -> Result<Self, Vec<Reason>> {
-        let task = tokio::task::spawn_blocking(move || Self::load_blocking(manifest, &wasm));
-        task.await.unwrap_or_else(|cause| {
-            Err(vec![Reason::new(ReasonCode::NotAComponent, format!("the compiler stopped: {cause}"))])
-        })
+    /// Compiles and links a component, or says why it would not run. Takes seconds for a large component that the cache does
+    /// not have; runs off the async threads.
+    pub async fn load(manifest: Manifest, wasm: Vec<u8>, compiler: &Compiler) -> Result<Self, Vec<Reason>> {
+        check_bytes(&wasm).map_err(|reason| vec![reason])?;
+        let digest = digest_of(&wasm);
+        if let Some(found) = Self::load_cached(&manifest, &digest, compiler).await {
+            return found;
+        }
+        Self::compile(manifest, wasm, digest, compiler).await
     }
 
-    /// [`CellVersion::load`] on the calling thread.
+    /// Compiles and links the component with this digest, which is not in the cache.
+    pub async fn compile(
+        manifest: Manifest,
+        wasm: Vec<u8>,
+        digest: String,
+        compiler: &Compiler,
+    ) -> Result<Self, Vec<Reason>> {
+        let component = compiler.compile(wasm.into(), digest.clone()).await.map_err(|error| vec![invalid(&error)])?;
+        off_thread(move || Self::link(manifest, &component, digest)).await?
+    }
+
+    /// Links the component with this digest, if the cache has its code.
+    pub async fn load_cached(
+        manifest: &Manifest,
+        digest: &str,
+        compiler: &Compiler,
+    ) -> Option<Result<Self, Vec<Reason>>> {
+        let (manifest, digest, compiler) = (manifest.clone(), digest.to_owned(), compiler.clone());
+        let find = move || compiler.cached(&digest).map(|component| Self::link(manifest, &component, digest));
+        off_thread(find).await.unwrap_or_else(|reasons| Some(Err(reasons)))
+    }
+
+    /// [`CellVersion::load`] on the calling thread, with all cores and without a cache: for a check without a kernel.
     pub fn load_blocking(manifest: Manifest, wasm: &[u8]) -> Result<Self, Vec<Reason>> {
         check_bytes(wasm).map_err(|reason| vec![reason])?;
-        let engine = engine::engine().map_err(|cause| vec![Reason::new(ReasonCode::LimitExceeded, cause)])?;
-        let code = engine::compile(wasm).map_err(|error| vec![invalid(&error)])?;
-        #[expect(unsafe_code, reason = "the bytes were compiled by `engine::compile` on the line above")]
-        // SAFETY: `code` is the unchanged output of `precompile_component` of the same wasmtime and settings.
-        let component = unsafe { Component::deserialize(engine, &code) }.map_err(|error| vec![invalid(&error)])?;
-        let exports = Exports::find(engine, &component)?;
-        linker::check_imports(engine, &component, &manifest)?;
-        let instance =
-            linker::linker(engine, &manifest).and_then(|linker| linker.instantiate_pre(&component)).map_err(
-                |error| vec![Reason::new(ReasonCode::WrongWorld, format!("the component does not link: {error:#}"))],
-            )?;
-        let reference = CellReference {
-            name: manifest.cell.name.clone(),
-            version: manifest.cell.version.to_string(),
-            digest: digest_of(wasm),
-        };
+        let component = Code::compile(wasm, Threads::All).and_then(|code| code.load());
+        Self::link(manifest, &component.map_err(|error| vec![invalid(&error)])?, digest_of(wasm))
+    }
+
+    fn link(manifest: Manifest, component: &Component, digest: String) -> Result<Self, Vec<Reason>> {
+        let engine = component.engine();
+        let exports = Exports::find(engine, component)?;
+        linker::check_imports(engine, component, &manifest)?;
+        let instance = linker::linker(engine, &manifest).and_then(|linker| linker.instantiate_pre(component)).map_err(
+            |error| vec![Reason::new(ReasonCode::WrongWorld, format!("the component does not link: {error:#}"))],
+        )?;
+        let reference =
+            CellReference { name: manifest.cell.name.clone(), version: manifest.cell.version.to_string(), digest };
         Ok(Self {
             name: Arc::from(manifest.cell.name.as_str()),
             reference,
@@ -178,6 +205,14 @@ fn check_bytes(wasm: &[u8]) -> Result<(), Reason> {
 
 fn invalid(error: &wasmtime::Error) -> Reason {
     Reason::new(ReasonCode::NotAComponent, format!("the component is not valid or cut short: {error:#}"))
+}
+
+/// Runs what takes a while on a thread of its own. A panic of the engine there is a reason to refuse one component, not to
+/// stop.
+async fn off_thread<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Result<T, Vec<Reason>> {
+    tokio::task::spawn_blocking(run).await.map_err(|cause| {
+        vec![Reason::new(ReasonCode::NotAComponent, format!("the component cannot be loaded: {cause}"))]
+    })
 }
 
 /// SHA-256 of a component as it stands in records: `sha256:` and hex.

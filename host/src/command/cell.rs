@@ -1,6 +1,6 @@
 //! `aibos cell`: a cell's life from its source to its activation.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use http::Method;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::lifecycle::{Activate, Change, Delete, Logs};
 use super::output::{Failure, say, say_json, say_table};
+use super::sign::{Sign, remove_stale, signature_beside};
 use super::toolchain;
 use crate::cell::report::Report;
 
@@ -22,7 +23,10 @@ pub enum Cell {
     /// Say whether a component would run, and if not what to change. Needs no kernel.
     #[command(after_help = "Example: aibos cell check target/cells/payment-hub/payment-hub.wasm")]
     Check(Check),
-    /// Upload a version.
+    /// Vouch for a component and its cell.toml with a private key, or make such a key.
+    #[command(after_help = "Example: aibos cell sign cells/payment-hub --key ~/.config/aibos/cell.pem")]
+    Sign(Sign),
+    /// Upload a version, with its NAME.sig if there is one.
     #[command(after_help = "Example: aibos cell push target/cells/payment-hub/payment-hub.wasm --activate")]
     Push(Push),
     /// List cells.
@@ -115,6 +119,7 @@ impl Cell {
         match self {
             Self::Build(command) => command.run().await,
             Self::Check(command) => command.run(),
+            Self::Sign(command) => command.run().await,
             Self::Push(command) => command.run().await,
             Self::List(command) => command.run().await,
             Self::Inspect(command) => command.run().await,
@@ -138,6 +143,7 @@ impl Build {
             let file = directory.join(format!("{}.wasm", built.name));
             std::fs::write(&file, &built.component)?;
             std::fs::write(directory.join("cell.toml"), &built.manifest)?;
+            remove_stale(&file, &built.component, &built.manifest)?;
             if self.json {
                 say_json(&json!({"name": built.name, "file": file, "bytes": built.component.len()}))?;
             } else {
@@ -164,9 +170,13 @@ impl Check {
 impl Push {
     async fn run(self) -> Result<(), Failure> {
         let (manifest, component) = read(&self.file, self.manifest)?;
-        let form = Form::new()
+        let signature = signature_beside(&self.file)?;
+        let mut form = Form::new()
             .part("manifest", Part::text(manifest).file_name("cell.toml"))
             .part("component", Part::bytes(component).file_name("cell.wasm"));
+        if let Some(signature) = signature {
+            form = form.text("signature", signature);
+        }
         let pushed = self.client.upload(&format!("/api/v1/cells?activate={}", self.activate), form).await?;
         if self.client.json {
             return say_json(&pushed);
@@ -221,7 +231,7 @@ impl Inspect {
 }
 
 /// The manifest's text and the component's bytes.
-fn read(file: &PathBuf, manifest: Option<PathBuf>) -> Result<(String, Vec<u8>), Failure> {
+pub(super) fn read(file: &Path, manifest: Option<PathBuf>) -> Result<(String, Vec<u8>), Failure> {
     let manifest = manifest.unwrap_or_else(|| file.with_file_name("cell.toml"));
     let text = std::fs::read_to_string(&manifest)
         .map_err(|cause| Failure(format!("{}: {cause}; name the manifest with --manifest", manifest.display())))?;

@@ -13,7 +13,7 @@ use super::serve::{listen, serve_until_stopped};
 use super::toolchain;
 use crate::clock::Clock;
 use crate::config::{Config, Overrides, Profile};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, compiled_dir};
 use crate::telemetry;
 
 /// How often the sources are looked at.
@@ -52,7 +52,7 @@ impl Dev {
         let kernel = Kernel::start(config, Clock::System).await?;
         seed::people(&kernel, &credentials).await?;
         for cell in &built {
-            let version = seed::install(&kernel, &cell.manifest, &cell.component).await?;
+            let version = seed::install(&kernel, &cell.manifest, &cell.component, None).await?;
             say(format_args!("cell {} {version} is active", cell.name))?;
         }
         say(greeting(&listener.local_addr()?.to_string(), &credentials))?;
@@ -115,7 +115,7 @@ async fn swap(kernel: &Arc<Kernel>, directory: &Path) -> Result<String, Failure>
     let built = toolchain::build(&[directory.to_path_buf()]).await?;
     let mut told = Vec::new();
     for cell in built {
-        let version = seed::install(kernel, &cell.manifest, &cell.component).await?;
+        let version = seed::install(kernel, &cell.manifest, &cell.component, None).await?;
         told.push(format!("cell {} {version} is active after {:.1} s", cell.name, started.elapsed().as_secs_f32()));
     }
     Ok(told.join("\n"))
@@ -147,5 +147,11 @@ fn reset(data_dir: &Path) -> Result<(), Failure> {
             Err(cause) => return Err(Failure(format!("{}: {cause}", file.display()))),
         }
     }
-    Ok(())
+    let compiled = compiled_dir(data_dir);
+    match std::fs::remove_dir_all(&compiled) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure(format!("{}: {cause}", compiled.display())))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }

@@ -99,7 +99,8 @@ impl Seed {
             let text = std::fs::read_to_string(directory.join("cell.toml"))?;
             let name = directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             let component = std::fs::read(directory.join(format!("{name}.wasm")))?;
-            let version = install(kernel, &text, &component).await?;
+            let signature = std::fs::read_to_string(directory.join(format!("{name}.sig"))).ok();
+            let version = install(kernel, &text, &component, signature.as_deref()).await?;
             say(format_args!("cell {name} {version} is active"))?;
         }
         Ok(())
@@ -160,19 +161,29 @@ async fn staff(
 
 /// Stores a cell and makes it the one that serves; answers the version. A version that exists with other content gets a
 /// sibling whose build metadata names the content.
-pub async fn install(kernel: &Arc<Kernel>, manifest: &str, component: &[u8]) -> Result<String, Failure> {
-    match install_as(kernel, manifest, component).await {
+pub async fn install(
+    kernel: &Arc<Kernel>,
+    manifest: &str,
+    component: &[u8],
+    signature: Option<&str>,
+) -> Result<String, Failure> {
+    match install_as(kernel, manifest, component, signature).await {
         Err(problem) if problem.code == crate::http::problem::Code::VersionExists => {
-            install_as(kernel, &sibling(manifest, component)?, component).await
+            install_as(kernel, &sibling(manifest, component)?, component, signature).await
         }
         other => other,
     }
     .map_err(|problem| Failure(problem.detail))
 }
 
-async fn install_as(kernel: &Arc<Kernel>, manifest: &str, component: &[u8]) -> Result<String, Problem> {
+async fn install_as(
+    kernel: &Arc<Kernel>,
+    manifest: &str,
+    component: &[u8],
+    signature: Option<&str>,
+) -> Result<String, Problem> {
     locally(kernel, "cell.upload", async |operation| {
-        let record = store_version(&operation, manifest.to_owned(), component.to_vec()).await?;
+        let record = store_version(&operation, manifest.to_owned(), component.to_vec(), signature).await?;
         activate_version(&operation, &record, Switch::All).await?;
         Ok(record.version)
     })

@@ -105,6 +105,19 @@ async fn build_one(directory: &Path) -> Result<Built, Failure> {
     Ok(Built { name: parsed.cell.name, manifest, component, target_dir })
 }
 
+/// Where cargo keeps the output of the crate in this directory.
+pub async fn target_dir(directory: &Path) -> Result<PathBuf, Failure> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        target_directory: PathBuf,
+    }
+    let cargo_file = directory.join("Cargo.toml").display().to_string();
+    let arguments = ["metadata", "--no-deps", "--format-version", "1", "--manifest-path", cargo_file.as_str()];
+    let metadata: Metadata = serde_json::from_str(&capture("cargo", &arguments).await?)
+        .map_err(|_| Failure(format!("{cargo_file}: cargo cannot read it; name the .wasm file instead")))?;
+    Ok(metadata.target_directory)
+}
+
 /// The component among cargo's messages.
 fn artifact(messages: &[u8], cargo_file: &Path) -> Option<PathBuf> {
     let messages =

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod bootstrap;
 pub mod cell;
 pub mod cell_route;
+pub mod cell_signature;
 pub mod chaos;
 pub mod documentation;
 pub mod event;

@@ -26,6 +26,7 @@ use crate::http::input::{Input, InputDocument, Paging, Path, Query, Raw};
 use crate::http::operation::Operation;
 use crate::http::output::{Created, Ok200, Page};
 use crate::http::problem::{Code, Problem};
+use crate::http::route::cell_signature;
 use crate::limit;
 use crate::rbac::permission::{CellDeploy, CellRead};
 use crate::rbac::permit::Permit;
@@ -50,6 +51,8 @@ pub struct VersionView {
     pub digest: String,
     /// `active`, `canary` or `uploaded`.
     pub status: &'static str,
+    /// The public key that signed it, in hexadecimal digits.
+    pub signed_by: Option<String>,
     /// Size of the component, in bytes.
     pub bytes: usize,
     /// When it was uploaded.
@@ -119,7 +122,7 @@ pub struct UploadQuery {
     pub activate: bool,
 }
 
-/// A multipart body with the parts `manifest` and `component`.
+/// A multipart body with the parts `manifest` and `component`, and `signature` if it is signed.
 #[derive(Debug)]
 pub struct Upload {
     content_type: String,
@@ -144,7 +147,8 @@ impl Input for Upload {
             "required": ["manifest", "component"],
             "properties": {
                 "manifest": {"type": "string", "description": "The text of cell.toml."},
-                "component": {"type": "string", "format": "binary", "description": "The WebAssembly component."}
+                "component": {"type": "string", "format": "binary", "description": "The WebAssembly component."},
+                "signature": {"type": "string", "description": "The line of NAME.sig, as `aibos cell sign` writes it."}
             }
         });
         document.body = Some(("multipart/form-data", schema));
@@ -152,8 +156,8 @@ impl Input for Upload {
 }
 
 impl Upload {
-    /// The parts: the manifest's text and the component.
-    async fn parts(&self) -> Result<(String, Vec<u8>), Problem> {
+    /// The parts: the manifest's text, the component, and the signature.
+    async fn parts(&self) -> Result<(String, Vec<u8>, Option<String>), Problem> {
         let broken = |cause: multer::Error| Problem::invalid("", format!("the multipart body is broken: {cause}"));
         let boundary = multer::parse_boundary(&self.content_type).map_err(broken)?;
         let chunks = futures_util::stream::once(std::future::ready(Ok::<_, std::io::Error>(self.body.clone())));
@@ -161,16 +165,18 @@ impl Upload {
         let mut parts = HashMap::new();
         while let Some(field) = multipart.next_field().await.map_err(broken)? {
             let name = field.name().unwrap_or_default().to_owned();
-            if name != "manifest" && name != "component" {
-                return Err(Problem::invalid(&format!("/{name}"), "unknown part; expected `manifest` and `component`"));
+            if !["manifest", "component", "signature"].contains(&name.as_str()) {
+                let message = "unknown part; expected `manifest`, `component` and perhaps `signature`";
+                return Err(Problem::invalid(&format!("/{name}"), message));
             }
             parts.insert(name, field.bytes().await.map_err(broken)?);
         }
+        let signature = parts.remove("signature").map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let mut take =
             |name: &str| parts.remove(name).ok_or_else(|| Problem::invalid(&format!("/{name}"), "the part is missing"));
         let manifest = String::from_utf8(take("manifest")?.to_vec())
             .map_err(|_| Problem::invalid("/manifest", "must be UTF-8 text: the content of cell.toml"))?;
-        Ok((manifest, take("component")?.to_vec()))
+        Ok((manifest, take("component")?.to_vec(), signature))
     }
 }
 
@@ -180,8 +186,8 @@ pub async fn upload(
     _permit: Permit<CellDeploy>,
     (Query(query), upload): (Query<UploadQuery>, Upload),
 ) -> Result<Created<UploadedView>, Problem> {
-    let (text, component) = upload.parts().await?;
-    let record = store_version(&operation, text, component).await?;
+    let (text, component, signature) = upload.parts().await?;
+    let record = store_version(&operation, text, component, signature.as_deref()).await?;
     let changes = changes(&operation, &record).await?;
     if query.activate {
         lifecycle::activate_version(&operation, &record, Switch::All).await?;
@@ -202,19 +208,25 @@ async fn changes(operation: &Operation, new: &VersionRecord) -> Result<Vec<Strin
 }
 
 /// Stores a version and the component's bytes, unless it would not run or the version has other content already.
-pub async fn store_version(operation: &Operation, text: String, component: Vec<u8>) -> Result<VersionRecord, Problem> {
+pub async fn store_version(
+    operation: &Operation,
+    text: String,
+    component: Vec<u8>,
+    signature: Option<&str>,
+) -> Result<VersionRecord, Problem> {
     let manifest = Manifest::parse(&text).map_err(|faults| {
         rejected(faults.into_iter().map(|fault| Reason::new(ReasonCode::InvalidManifest, fault)).collect())
     })?;
     let (name, version) = (manifest.cell.name.clone(), manifest.cell.version.to_string());
     let digest = digest_of(&component);
+    let signature = cell_signature::read(operation, signature)?;
     operation.target("cell", &name);
     operation.detail("version", version.as_str());
     operation.detail("digest", digest.as_str());
     let work = &operation.work;
     if let Some(record) = work.load::<VersionRecord>(&version_key(&name, &version)).await? {
         return if record.digest == digest && record.manifest == text {
-            operation.changes_nothing();
+            let record = cell_signature::renew(operation, record, signature).await?;
             ensure_cell(operation, &name).await?;
             Ok(record)
         } else {
@@ -227,14 +239,15 @@ pub async fn store_version(operation: &Operation, text: String, component: Vec<u
             ))
         };
     }
+    cell_signature::check(operation, &digest, &text, signature.as_ref())?;
     let bytes = component.len();
-    let loaded = Arc::new(CellVersion::load(manifest, component.clone()).await.map_err(rejected)?);
+    let compiler = &operation.kernel.registry.compiler;
+    let loaded = Arc::new(CellVersion::load(manifest, component.clone(), compiler).await.map_err(rejected)?);
     try_out(operation, &loaded).await?;
     operation.kernel.registry.keep(loaded);
     let created_at = operation.context.now;
-    let record =
-        VersionRecord { name: name.clone(), version: version.clone(), digest, manifest: text, bytes, created_at };
-    work.save(version_key(&name, &version), &record)?;
+    let record = VersionRecord { name: name.clone(), version, digest, manifest: text, signature, bytes, created_at };
+    work.save(version_key(&name, &record.version), &record)?;
     ensure_cell(operation, &name).await?;
     if work.read(&component_key(&record.digest)).await?.is_none() {
         work.put(component_key(&record.digest), component.into())?;
@@ -415,6 +428,7 @@ pub fn view(record: VersionRecord, cell: &CellRecord) -> VersionView {
         version: record.version,
         digest: record.digest,
         status,
+        signed_by: record.signature.map(|signature| signature.key().to_string()),
         bytes: record.bytes,
         created_at: record.created_at,
     }

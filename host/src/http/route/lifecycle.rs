@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::cell::{self, CellPath, CellView, VersionView};
-use super::{cell_route, chaos};
+use super::{cell_route, cell_signature, chaos};
 use crate::cell::catalog::{CanaryRecord, CellRecord, Quarantine, QuarantinedBy, RetiredCell};
 use crate::cell::gate::LogLine;
 use crate::cell::manifest::Manifest;
@@ -100,6 +100,7 @@ pub async fn activate_version(operation: &Operation, record: &VersionRecord, swi
 
 /// The version's manifest, if it could serve as the cell stands.
 async fn can_serve(operation: &Operation, record: &VersionRecord, cell: &CellRecord) -> Result<Manifest, Problem> {
+    cell_signature::check(operation, &record.digest, &record.manifest, record.signature.as_ref())?;
     let manifest = Manifest::parse(&record.manifest).map_err(|faults| Problem::internal_all(&faults))?;
     cell_route::check(operation, Some(&manifest), None).await?;
     if let Some(format) = cell.formats.iter().find(|format| !manifest.state.reads.contains(format)) {
