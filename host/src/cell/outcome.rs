@@ -69,6 +69,12 @@ pub enum Stop {
     /// Another limit.
     #[error("limit exceeded: {0}")]
     Limit(&'static str),
+    /// More output than the cell may have.
+    #[error("the reply is larger than output_kb")]
+    Output,
+    /// An answer that is no HTTP.
+    #[error("{0}")]
+    BadResponse(String),
     /// An injected fault: a trap like any other.
     #[error("injected fault {0}")]
     Injected(String),
@@ -129,6 +135,8 @@ impl Outcome {
             Some(Stop::Deadline) => Self::TimedOut,
             Some(Stop::Memory(_)) => Self::MemoryExceeded,
             Some(Stop::Limit(limit)) => Self::LimitExceeded(limit),
+            Some(Stop::Output) => Self::OutputExceeded,
+            Some(Stop::BadResponse(reason)) => Self::BadResponse(std::mem::take(reason)),
             Some(stop @ Stop::Injected(_)) => Self::Trapped(Trap { message: stop.to_string(), backtrace }),
             Some(Stop::Storage(cause)) => {
                 Self::StorageFailed(std::mem::replace(cause, WorkError::LimitExceeded("reads")))
