@@ -4,6 +4,7 @@ mod calls;
 mod chaos;
 mod idempotency;
 mod limits;
+mod proxy;
 mod rejection;
 mod swap;
 mod traces;

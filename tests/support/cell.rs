@@ -30,6 +30,13 @@ impl Guest {
         PROBE.get_or_init(|| Self::read("tests/guests/probe", "probe")).clone()
     }
 
+    /// The component of the standard HTTP world.
+    #[must_use]
+    pub fn proxy() -> Self {
+        static PROXY: OnceLock<Guest> = OnceLock::new();
+        PROXY.get_or_init(|| Self::read("tests/guests/proxy", "proxy")).clone()
+    }
+
     fn read(directory: &str, name: &str) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the workspace");
         let component: PathBuf =

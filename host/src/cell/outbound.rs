@@ -110,12 +110,17 @@ type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
 pub fn add_to_linker(linker: &mut Linker<CellStore>) -> wasmtime::Result<()> {
     type Options = Option<Resource<RequestOptions>>;
     let mut instance = linker.instance("wasi:http/outgoing-handler@0.2.12")?;
-    instance.func_wrap("handle", |mut store, (request, options): (Resource<HostOutgoingRequest>, Options)| {
-        match handle(store.data_mut(), request, options) {
+    instance.func_wrap(
+        "handle",
+        |mut store, (request, options): (Resource<HostOutgoingRequest>, Options)| match handle(
+            store.data_mut(),
+            request,
+            options,
+        ) {
             Ok(pending) => Ok((Ok(pending),)),
             Err(error) => Ok((Err(error.downcast()?),)),
-        }
-    })
+        },
+    )
 }
 
 fn handle(
@@ -163,7 +168,11 @@ impl Grant {
             let public: Vec<SocketAddr> =
                 addresses.into_iter().filter(|address| address::is_public(address.ip())).collect();
             if public.is_empty() {
-                return Err(self.refuse(&origin, Error::DestinationIpProhibited, "its name leads to no public address"));
+                return Err(self.refuse(
+                    &origin,
+                    Error::DestinationIpProhibited,
+                    "its name leads to no public address",
+                ));
             }
             self.tree.reached_out.store(true, Ordering::Relaxed);
             connect(&origin, &public).await

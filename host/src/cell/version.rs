@@ -84,13 +84,7 @@ impl CellVersion {
             version: manifest.cell.version.to_string(),
             digest: digest_of(wasm),
         };
-        Ok(Self {
-            name: Arc::from(manifest.cell.name.as_str()),
-            reference,
-            manifest,
-            instance,
-            world,
-        })
+        Ok(Self { name: Arc::from(manifest.cell.name.as_str()), reference, manifest, instance, world })
     }
 }
 

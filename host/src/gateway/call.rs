@@ -2,6 +2,7 @@
 //! the time of its commit, the same call runs again on fresh reads.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -105,6 +106,14 @@ enum Attempt {
     Reply(HttpResponse),
     /// Run again; these counters are answered against their fresh values from now on.
     Again(Vec<StateKey>),
+    /// It would have to run again, but it has asked something outside, which is never done twice.
+    Never,
+}
+
+impl Attempt {
+    fn again(tree: &Tree, bounds: Vec<StateKey>) -> Self {
+        if tree.reached_out.load(Ordering::Relaxed) { Self::Never } else { Self::Again(bounds) }
+    }
 }
 
 /// Runs the call. The permit proves that the caller may.
@@ -144,6 +153,7 @@ pub async fn run(kernel: &Kernel, call: CellCall, _permit: RoutePermit) -> Resul
         match attempted.await? {
             Attempt::Reply(response) => return Ok(response),
             Attempt::Again(bounds) => decided.extend(bounds),
+            Attempt::Never => break,
         }
     }
     metrics::counter!("cell_conflicts_total", "cell" => target.cell.to_string()).increment(1);
@@ -201,7 +211,7 @@ impl CellCall {
             Err(outcome) => {
                 // A failure that rests on reads which did not belong together is not the cell's.
                 if !tree.work.still_valid().await? {
-                    return Ok(Attempt::Again(tree.work.promises()));
+                    return Ok(Attempt::again(&tree, tree.work.promises()));
                 }
                 let report = cell.version.report(&self.context, &outcome);
                 let mut unit = Unit::default();
@@ -253,12 +263,16 @@ impl CellCall {
         self.add_failures(kernel, tree, &mut unit);
         if unit.changes_nothing() {
             let valid = tree.work.still_valid().await?;
-            return Ok(if valid { Attempt::Reply(reply(response)) } else { Attempt::Again(tree.work.promises()) });
+            return Ok(if valid {
+                Attempt::Reply(reply(response))
+            } else {
+                Attempt::again(tree, tree.work.promises())
+            });
         }
         Ok(match kernel.commit(unit).await? {
             Verdict::Committed(_) => Attempt::Reply(reply(response)),
-            Verdict::Conflicted(Conflict::Bound(key)) => Attempt::Again(vec![key]),
-            Verdict::Conflicted(Conflict::Read | Conflict::Reply | Conflict::Event) => Attempt::Again(Vec::new()),
+            Verdict::Conflicted(Conflict::Bound(key)) => Attempt::again(tree, vec![key]),
+            Verdict::Conflicted(Conflict::Read | Conflict::Reply | Conflict::Event) => Attempt::again(tree, Vec::new()),
         })
     }
 
@@ -272,7 +286,7 @@ impl CellCall {
     ) -> Result<Attempt, CallError> {
         tree.work.discard();
         if !tree.work.still_valid().await? {
-            return Ok(Attempt::Again(tree.work.promises()));
+            return Ok(Attempt::again(tree, tree.work.promises()));
         }
         let failed = response.status >= 500;
         let mut unit = Unit::default();
