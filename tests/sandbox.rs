@@ -4,6 +4,8 @@ mod calls;
 mod chaos;
 mod idempotency;
 mod limits;
+#[cfg(feature = "polyglot")]
+mod polyglot;
 mod proxy;
 mod rejection;
 mod swap;

@@ -15,6 +15,7 @@ pub mod proxy;
 pub mod registry;
 pub mod rejection;
 pub mod report;
+pub mod stdio;
 pub mod store;
 pub mod translate;
 pub mod version;

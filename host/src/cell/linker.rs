@@ -102,8 +102,10 @@ fn judge(engine: &Engine, name: &str, item: &ComponentItem, manifest: &Manifest)
     match package.split_once('/') {
         Some(("aibos:cell", _)) if functions == 0 => None,
         Some(("aibos:cell", interface)) => judge_own(name, interface, version, manifest),
-        Some(("wasi:io" | "wasi:cli" | "wasi:clocks" | "wasi:random" | "wasi:filesystem" | "wasi:sockets", _))
-        | Some(("wasi:http", "types" | "outgoing-handler")) => (!version.starts_with("0.2.")).then(|| {
+        Some(
+            ("wasi:io" | "wasi:cli" | "wasi:clocks" | "wasi:random" | "wasi:filesystem" | "wasi:sockets", _)
+            | ("wasi:http", "types" | "outgoing-handler"),
+        ) => (!version.starts_with("0.2.")).then(|| {
             Reason::new(ReasonCode::UnknownImport, format!("the import {name} must be of WASI 0.2, not {version}"))
         }),
         _ => unknown(format!("the import {name} is not known to this host; it offers WASI 0.2 and aibos:cell@1.0.0")),

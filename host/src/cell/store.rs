@@ -9,10 +9,12 @@ use wasmtime::ResourceLimiter;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::binding::aibos::cell::log::Level;
 use super::catalog::Catalog;
 use super::fault::Armed;
 use super::outbound::Outbound;
 use super::outcome::{Stop, TrapReport};
+use super::stdio::Printer;
 use super::version::CellVersion;
 use crate::audit::CellReference;
 use crate::context::Context;
@@ -136,8 +138,14 @@ impl CellStore {
         fault: Armed,
         purpose: Purpose,
     ) -> Self {
+        let printer = Printer::new(&version, &tree);
+        let wasi = WasiCtx::builder()
+            .max_random_size(limit::WASI_RANDOM_BYTES_MAX)
+            .stdout(printer.clone().at(Level::Info))
+            .stderr(printer.at(Level::Warn))
+            .build();
         Self {
-            wasi: WasiCtx::builder().max_random_size(limit::WASI_RANDOM_BYTES_MAX).build(),
+            wasi,
             http: WasiHttpCtx::new(),
             table: resources(),
             tree,

@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 
 use crate::cell::binding::aibos::cell::log::{Host, Level};
 use crate::cell::outcome::Stop;
-use crate::cell::store::CellStore;
+use crate::cell::store::{CellStore, Tree};
+use crate::cell::version::CellVersion;
 use crate::limit;
 
 impl Host for CellStore {
@@ -14,15 +15,20 @@ impl Host for CellStore {
             return Err(Stop::Limit("log").into());
         }
         message.truncate(message.floor_char_boundary(limit::LOG_LINE_BYTES_MAX));
-        let cell = &*self.version.name;
-        let version = self.version.reference.version.as_str();
-        let correlation_id = self.tree.context.correlation;
-        match level {
-            Level::Debug => tracing::debug!(target: "cell", cell, version, %correlation_id, "{message}"),
-            Level::Info => tracing::info!(target: "cell", cell, version, %correlation_id, "{message}"),
-            Level::Warn => tracing::warn!(target: "cell", cell, version, %correlation_id, "{message}"),
-            Level::Error => tracing::error!(target: "cell", cell, version, %correlation_id, "{message}"),
-        }
+        emit(&self.version, &self.tree, level, &message);
         Ok(())
+    }
+}
+
+/// Writes one line of a cell.
+pub fn emit(version: &CellVersion, tree: &Tree, level: Level, message: &str) {
+    let cell = &*version.name;
+    let version = version.reference.version.as_str();
+    let correlation_id = tree.context.correlation;
+    match level {
+        Level::Debug => tracing::debug!(target: "cell", cell, version, %correlation_id, "{message}"),
+        Level::Info => tracing::info!(target: "cell", cell, version, %correlation_id, "{message}"),
+        Level::Warn => tracing::warn!(target: "cell", cell, version, %correlation_id, "{message}"),
+        Level::Error => tracing::error!(target: "cell", cell, version, %correlation_id, "{message}"),
     }
 }

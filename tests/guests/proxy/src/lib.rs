@@ -35,7 +35,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Proxy {
             "trap" => trap(),
             "answer-then-trap" => {
                 reply(out, 200, &json!({}));
-                trap()
+                trap();
             }
             "sleep" => {
                 std::thread::sleep(Duration::from_mins(1));
