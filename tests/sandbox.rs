@@ -6,6 +6,9 @@ mod compiled;
 mod idempotency;
 mod lifecycle;
 mod limits;
+#[cfg(feature = "polyglot")]
+mod polyglot;
+mod proxy;
 mod rejection;
 mod signature;
 mod storm;

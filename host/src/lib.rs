@@ -1,7 +1,7 @@
 //! AI-BOS Kernel: one process that runs finance cells as sandboxed WebAssembly components next to the books.
 //!
 //! The modules below stand in the order in which a request meets them; nothing points back up the list. `kernel` is the one
-//! place that builds them; the last five are leaves that everything may use.
+//! place that builds them; the last ones are leaves that everything may use.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
 pub mod command;
@@ -24,6 +24,7 @@ pub mod event;
 
 pub mod storage;
 
+pub mod address;
 pub mod clock;
 pub mod config;
 pub mod context;

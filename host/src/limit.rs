@@ -189,3 +189,11 @@ pub const CONNECTIONS_MAX: usize = 10_000;
 pub const DRAIN_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Time for that.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Requests to the outside of one call, its callees included: a call looks something up, it does not crawl.
+pub const OUTBOUND_REQUESTS_MAX: u32 = 16;
+/// Head of a reply from the outside, in bytes.
+pub const OUTBOUND_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Body of a reply from the outside, in bytes; the cell reads it into its own memory.
+pub const OUTBOUND_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Addresses of one name that are looked at.
+pub const OUTBOUND_ADDRESSES_MAX: usize = 16;

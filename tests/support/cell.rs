@@ -30,10 +30,26 @@ impl Guest {
         PROBE.get_or_init(|| Self::read("tests/guests/probe", "probe")).clone()
     }
 
+    /// The component of the standard HTTP world.
+    #[must_use]
+    pub fn proxy() -> Self {
+        static PROXY: OnceLock<Guest> = OnceLock::new();
+        PROXY.get_or_init(|| Self::read("tests/guests/proxy", "proxy")).clone()
+    }
+
+    /// The cell in another language; `tests/run --all` builds it.
+    #[must_use]
+    pub fn polyglot(language: &str) -> Self {
+        Self::read_built(&format!("tests/guests/polyglot/{language}"), &format!("target/polyglot/{language}.wasm"))
+    }
+
     fn read(directory: &str, name: &str) -> Self {
+        Self::read_built(directory, &format!("target/wasm32-wasip2/release/{}.wasm", name.replace('-', "_")))
+    }
+
+    fn read_built(directory: &str, component: &str) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the workspace");
-        let component: PathBuf =
-            root.join("target/wasm32-wasip2/release").join(format!("{}.wasm", name.replace('-', "_")));
+        let component: PathBuf = root.join(component);
         let missing = format!("{} is missing; tests/run builds it", component.display());
         Self {
             manifest: std::fs::read_to_string(root.join(directory).join("cell.toml")).expect("a manifest"),

@@ -2,6 +2,7 @@
 //! activation.
 
 use super::manifest::{Capabilities, Limits, Manifest};
+use super::outbound::Origin;
 
 /// The differences of capabilities, limits and routes, in the order of `cell.toml`.
 #[must_use]
@@ -51,10 +52,11 @@ fn capabilities(active: &Capabilities, new: &Capabilities, sentences: &mut Vec<S
         ("calls", &active.calls, &new.calls),
         ("config", &active.config, &new.config),
         ("secrets", &active.secrets, &new.secrets),
-        ("outbound", &active.outbound, &new.outbound),
     ] {
         lists(&format!("[capabilities] {name}"), old, new, sentences);
     }
+    let texts = |origins: &[Origin]| origins.iter().map(ToString::to_string).collect::<Vec<_>>();
+    lists("[capabilities] outbound", &texts(&active.outbound), &texts(&new.outbound), sentences);
 }
 
 fn lists(what: &str, old: &[String], new: &[String], sentences: &mut Vec<String>) {

@@ -10,9 +10,13 @@ use super::binding::aibos::cell::health::Status;
 use super::binding::{Effect, Request, Response};
 use super::fault::FaultPlace;
 use super::outcome::{Outcome, Stop};
+use super::proxy;
 use super::store::{CellStore, Purpose, Tree};
-use super::version::CellVersion;
+use super::version::{CellVersion, World};
 use crate::limit;
+
+/// `handler.handle`.
+type Handle<'a> = TypedFunc<(&'a Request,), (Response,)>;
 
 /// Everything that one call needs.
 #[derive(Debug)]
@@ -43,15 +47,20 @@ pub struct Ended<T> {
     pub fuel_charged: u64,
 }
 
-/// Calls the cell's `handler`.
+/// Calls the cell's handler, of whichever world.
 pub async fn handle(invocation: Invocation, request: Request) -> Ended<Response> {
     let output_bytes_max = usize::try_from(invocation.version.manifest.limits.output_kb * 1024).unwrap_or(usize::MAX);
-    let mut ended = run(invocation, Purpose::Handle, failure, async |store, version| {
+    let mut ended = run(invocation, Purpose::Handle, failure, async move |store, version| {
         let instance = version.instance.instantiate_async(&mut *store).await?;
         strike(store).await?;
-        let handle: TypedFunc<(&Request,), (Response,)> = instance.get_typed_func(&mut *store, version.handle)?;
-        let (response,) = handle.call_async(&mut *store, (&request,)).await?;
-        Ok(response)
+        match version.world {
+            World::Typed { handle, .. } => {
+                let handle: Handle<'_> = instance.get_typed_func(&mut *store, handle)?;
+                let (response,) = handle.call_async(&mut *store, (&request,)).await?;
+                Ok(response)
+            }
+            World::Proxy { handle } => proxy::answer(store, instance, handle, request, output_bytes_max).await,
+        }
     })
     .await;
     if let Ok(response) = &ended.result
@@ -68,8 +77,17 @@ pub async fn health(invocation: Invocation) -> Ended<Status> {
     run(invocation, Purpose::Health, unhealthy, async |store, version| {
         let instance = version.instance.instantiate_async(&mut *store).await?;
         strike(store).await?;
-        let _shape: TypedFunc<(&Request,), (Response,)> = instance.get_typed_func(&mut *store, version.handle)?;
-        let Some(check) = version.health else { return Ok(Status::Healthy) };
+        let check = match version.world {
+            World::Typed { handle, health } => {
+                let _shape: Handle<'_> = instance.get_typed_func(&mut *store, handle)?;
+                health
+            }
+            World::Proxy { handle } => {
+                let _shape: proxy::Handle = instance.get_typed_func(&mut *store, handle)?;
+                None
+            }
+        };
+        let Some(check) = check else { return Ok(Status::Healthy) };
         let check: TypedFunc<(), (Status,)> = instance.get_typed_func(&mut *store, check)?;
         let (status,) = check.call_async(&mut *store, ()).await?;
         Ok(status)

@@ -4,10 +4,13 @@
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime_wasi_http::p2::bindings;
+use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
 use super::binding::aibos::cell as interface;
 use super::capability;
 use super::manifest::{Capabilities, Manifest};
+use super::outbound;
 use super::rejection::{Reason, ReasonCode};
 use super::store::CellStore;
 
@@ -70,6 +73,9 @@ const CAPABILITIES: [Capability; 7] = [
 pub fn linker(engine: &Engine, manifest: &Manifest) -> wasmtime::Result<Linker<CellStore>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    let options = bindings::LinkOptions::default();
+    bindings::http::types::add_to_linker::<_, WasiHttp>(&mut linker, &(&options).into(), CellStore::http)?;
+    outbound::add_to_linker(&mut linker)?;
     for capability in CAPABILITIES.iter().filter(|capability| (capability.granted)(&manifest.capabilities)) {
         (capability.link)(&mut linker)?;
     }
@@ -96,11 +102,12 @@ fn judge(engine: &Engine, name: &str, item: &ComponentItem, manifest: &Manifest)
     match package.split_once('/') {
         Some(("aibos:cell", _)) if functions == 0 => None,
         Some(("aibos:cell", interface)) => judge_own(name, interface, version, manifest),
-        Some(("wasi:io" | "wasi:cli" | "wasi:clocks" | "wasi:random" | "wasi:filesystem" | "wasi:sockets", _)) => {
-            (!version.starts_with("0.2.")).then(|| {
-                Reason::new(ReasonCode::UnknownImport, format!("the import {name} must be of WASI 0.2, not {version}"))
-            })
-        }
+        Some(
+            ("wasi:io" | "wasi:cli" | "wasi:clocks" | "wasi:random" | "wasi:filesystem" | "wasi:sockets", _)
+            | ("wasi:http", "types" | "outgoing-handler"),
+        ) => (!version.starts_with("0.2.")).then(|| {
+            Reason::new(ReasonCode::UnknownImport, format!("the import {name} must be of WASI 0.2, not {version}"))
+        }),
         _ => unknown(format!("the import {name} is not known to this host; it offers WASI 0.2 and aibos:cell@1.0.0")),
     }
 }

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::outbound::Origin;
 use super::pattern::Pattern;
 use crate::rbac::permission;
 use crate::rbac::permit::PUBLIC;
@@ -188,7 +189,7 @@ pub struct Capabilities {
     /// Secrets that it may obtain.
     pub secrets: Vec<String>,
     /// Origins that it may look things up at.
-    pub outbound: Vec<String>,
+    pub outbound: Vec<Origin>,
 }
 
 /// `[state]`

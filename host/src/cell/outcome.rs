@@ -76,6 +76,12 @@ pub enum Stop {
     /// Another limit.
     #[error("limit exceeded: {0}")]
     Limit(&'static str),
+    /// More output than the cell may have.
+    #[error("the reply is larger than output_kb")]
+    Output,
+    /// An answer that is no HTTP.
+    #[error("{0}")]
+    BadResponse(String),
     /// An injected fault: a trap like any other.
     #[error("injected fault {0}")]
     Injected(String),
@@ -85,9 +91,6 @@ pub enum Stop {
     /// An injected failure of the cell's own: its answer is a 500.
     #[error("injected failure")]
     Failure,
-    /// An injected reply that is too large.
-    #[error("the reply is too large")]
-    Output,
     /// A read below a host call failed.
     #[error("storage failed")]
     Storage(#[source] WorkError),
@@ -168,6 +171,7 @@ impl Outcome {
             Some(Stop::Limit(limit)) => Self::LimitExceeded(limit),
             Some(Stop::Fuel) => Self::FuelExhausted,
             Some(Stop::Output) => Self::OutputExceeded,
+            Some(Stop::BadResponse(reason)) => Self::BadResponse(std::mem::take(reason)),
             Some(stop @ (Stop::Injected(_) | Stop::Failure)) => {
                 Self::Trapped(Trap { message: stop.to_string(), backtrace })
             }

@@ -1,16 +1,20 @@
 //! What one invocation carries: its limits, its deadline, its place in the tree of calls. Dropped with its instance.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use wasmtime::ResourceLimiter;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::binding::aibos::cell::log::Level;
 use super::catalog::Catalog;
 use super::fault::{Armed, FaultPlace, Strike};
+use super::outbound::Outbound;
 use super::outcome::{Stop, TrapReport};
+use super::stdio::Printer;
 use super::supervisor::{Pass, Trial};
 use super::version::CellVersion;
 use crate::audit::CellReference;
@@ -43,6 +47,10 @@ pub struct Tree {
     pub notes: AtomicUsize,
     /// Log lines so far.
     pub log_lines: AtomicU32,
+    /// Requests to the outside so far.
+    pub outbound_requests: AtomicU32,
+    /// Whether something outside was connected to: such a call is not run again.
+    pub reached_out: AtomicBool,
     /// Failures below the outermost call.
     pub failures: Mutex<Vec<NestedFailure>>,
 }
@@ -67,6 +75,8 @@ impl Tree {
             events: AtomicUsize::new(0),
             notes: AtomicUsize::new(0),
             log_lines: AtomicU32::new(0),
+            outbound_requests: AtomicU32::new(0),
+            reached_out: AtomicBool::new(false),
             failures: Mutex::default(),
         }
     }
@@ -121,6 +131,7 @@ pub enum Purpose {
 /// The data of a wasmtime store.
 pub struct CellStore {
     wasi: WasiCtx,
+    http: WasiHttpCtx,
     table: ResourceTable,
     /// The request.
     pub tree: Arc<Tree>,
@@ -140,6 +151,8 @@ pub struct CellStore {
     pub purpose: Purpose,
     /// Host calls of this invocation.
     pub host_calls: u32,
+    /// The door to the outside.
+    pub outbound: Outbound,
     memory_bytes: usize,
 }
 
@@ -155,8 +168,15 @@ impl CellStore {
         fault: Armed,
         purpose: Purpose,
     ) -> Self {
+        let printer = Printer::new(&version, &tree);
+        let wasi = WasiCtx::builder()
+            .max_random_size(limit::WASI_RANDOM_BYTES_MAX)
+            .stdout(printer.clone().at(Level::Info))
+            .stderr(printer.at(Level::Warn))
+            .build();
         Self {
-            wasi: WasiCtx::builder().max_random_size(limit::WASI_RANDOM_BYTES_MAX).build(),
+            wasi,
+            http: WasiHttpCtx::new(),
             table: resources(),
             tree,
             version,
@@ -167,6 +187,7 @@ impl CellStore {
             struck: None,
             purpose,
             host_calls: 0,
+            outbound: Outbound::default(),
             memory_bytes: 0,
         }
     }
@@ -192,6 +213,11 @@ impl CellStore {
         }
         let memory = super::engine::bytes(self.version.manifest.limits.memory_mb);
         end.map_or(Ok(()), |(kind, id)| Err(Stop::injected(kind, id, memory)))
+    }
+
+    /// Drops every WASI resource of the guest.
+    pub fn release(&mut self) {
+        self.table = resources();
     }
 
     /// The tenant of the call; none on a public route without a token.
@@ -229,6 +255,12 @@ fn resources() -> ResourceTable {
 impl WasiView for CellStore {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for CellStore {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.outbound, table: &mut self.table, ctx: &mut self.http }
     }
 }
 

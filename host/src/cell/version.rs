@@ -51,10 +51,8 @@ pub struct CellVersion {
     pub manifest: Manifest,
     /// The component with its imports linked.
     pub instance: InstancePre<CellStore>,
-    /// `handler.handle`.
-    pub handle: ComponentExportIndex,
-    /// `health.check`, when it is exported.
-    pub health: Option<ComponentExportIndex>,
+    /// What the host calls.
+    pub world: World,
 }
 
 impl std::fmt::Debug for CellVersion {
@@ -106,21 +104,14 @@ impl CellVersion {
 
     fn link(manifest: Manifest, component: &Component, digest: String) -> Result<Self, Vec<Reason>> {
         let engine = component.engine();
-        let exports = Exports::find(engine, component)?;
+        let world = World::find(engine, component)?;
         linker::check_imports(engine, component, &manifest)?;
         let instance = linker::linker(engine, &manifest).and_then(|linker| linker.instantiate_pre(component)).map_err(
             |error| vec![Reason::new(ReasonCode::WrongWorld, format!("the component does not link: {error:#}"))],
         )?;
         let reference =
             CellReference { name: manifest.cell.name.clone(), version: manifest.cell.version.to_string(), digest };
-        Ok(Self {
-            name: Arc::from(manifest.cell.name.as_str()),
-            reference,
-            manifest,
-            instance,
-            handle: exports.handle,
-            health: exports.health,
-        })
+        Ok(Self { name: Arc::from(manifest.cell.name.as_str()), reference, manifest, instance, world })
     }
 }
 
@@ -150,35 +141,49 @@ impl CellVersion {
     }
 }
 
-/// The exports that the host calls.
-struct Exports {
-    handle: ComponentExportIndex,
-    health: Option<ComponentExportIndex>,
+/// The exports that the host calls, by the world that the component was built for.
+#[derive(Clone, Copy, Debug)]
+pub enum World {
+    /// `aibos:cell/cell`; also when the component exports both.
+    Typed {
+        /// `handler.handle`.
+        handle: ComponentExportIndex,
+        /// `health.check`, when it is exported.
+        health: Option<ComponentExportIndex>,
+    },
+    /// `wasi:http/proxy` of WASI 0.2.
+    Proxy {
+        /// `incoming-handler.handle`.
+        handle: ComponentExportIndex,
+    },
 }
 
-impl Exports {
+impl World {
     fn find(engine: &wasmtime::Engine, component: &Component) -> Result<Self, Vec<Reason>> {
         let kind = component.component_type();
         let find = |interface: &str, function: &str| {
-            let prefix = format!("aibos:cell/{interface}@1.");
             let (name, _) = kind.exports(engine).find(|(name, item)| {
-                name.starts_with(&prefix) && matches!(item.ty, ComponentItem::ComponentInstance(_))
+                name.starts_with(interface) && matches!(item.ty, ComponentItem::ComponentInstance(_))
             })?;
             let instance = component.get_export_index(None, name)?;
             component.get_export_index(Some(&instance), function)
         };
-        let handle = find("handler", "handle").ok_or_else(|| {
+        if let Some(handle) = find("aibos:cell/handler@1.", "handle") {
+            return Ok(Self::Typed { handle, health: find("aibos:cell/health@1.", "check") });
+        }
+        let handle = find("wasi:http/incoming-handler@0.2.", "handle").ok_or_else(|| {
             let exported: Vec<&str> = kind.exports(engine).map(|(name, _)| name).collect();
             let exported = if exported.is_empty() { "nothing".into() } else { exported.join(", ") };
             vec![Reason::new(
                 ReasonCode::MissingExport,
                 format!(
-                    "the component exports {exported}, but not aibos:cell/handler@1.0.0; build it for the world \
-                     aibos:cell/cell, in Rust with aibos_cell::export!"
+                    "the component exports {exported}, but neither aibos:cell/handler@1.0.0 nor \
+                     wasi:http/incoming-handler@0.2; build it for the world aibos:cell/cell, in Rust with \
+                     aibos_cell::export!, or for the standard world wasi:http/proxy"
                 ),
             )]
         })?;
-        Ok(Self { handle, health: find("health", "check") })
+        Ok(Self::Proxy { handle })
     }
 }
 

@@ -2,6 +2,7 @@
 //! the time of its commit, the same call runs again on fresh reads.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
@@ -95,6 +96,8 @@ pub struct CellCall {
     pub body: Bytes,
     /// Idempotency key.
     pub key: Option<String>,
+    /// Whether an attempt asked something outside, which is never done twice.
+    pub reached_out: AtomicBool,
 }
 
 /// Where an attempt reads.
@@ -119,6 +122,14 @@ enum Attempt {
     Reply(HttpResponse),
     /// Run again; these counters are answered against their fresh values from now on.
     Again(Vec<StateKey>),
+    /// It would have to run again, but it has asked something outside, which is never done twice.
+    Never,
+}
+
+impl Attempt {
+    fn again(tree: &Tree, bounds: Vec<StateKey>) -> Self {
+        if tree.reached_out.load(Ordering::Relaxed) { Self::Never } else { Self::Again(bounds) }
+    }
 }
 
 /// Runs the call. The permit proves that the caller may. What a canary fails at is done again by the active version: nothing
@@ -135,6 +146,7 @@ pub async fn run(kernel: &Kernel, call: CellCall, _permit: RoutePermit) -> Resul
     let deadline = Instant::now() + cell.timeout() * ATTEMPT_TIMES;
     let mut answer = Box::pin(run_on(kernel, &call, &cell, reply_key.as_ref(), deadline)).await;
     if let Some(trial) = cell.canary_trial()
+        && !call.reached_out.load(Ordering::Relaxed)
         && matches!(answer, Err(CallError::Failed(_) | CallError::Withheld(_) | CallError::BreakerOpen(_)))
     {
         let failed = !matches!(answer, Err(CallError::BreakerOpen(_)));
@@ -196,6 +208,7 @@ async fn run_on(
         match attempted.await? {
             Attempt::Reply(response) => return Ok(response),
             Attempt::Again(bounds) => decided.extend(bounds),
+            Attempt::Never => break,
         }
     }
     metrics::counter!("cell_conflicts_total", "cell" => target.cell.to_string()).increment(1);
@@ -241,6 +254,7 @@ impl CellCall {
             deadline: terms.deadline,
         };
         let ended = invoke::handle(invocation, self.request()).await;
+        self.reached_out.fetch_or(tree.reached_out.load(Ordering::Relaxed), Ordering::Relaxed);
         tree.work.unpin().await;
         cell.counts.count(ended.result.as_ref().err());
         match ended.result {
@@ -264,7 +278,7 @@ impl CellCall {
             Err(outcome) => {
                 // A failure that rests on reads which did not belong together is not the cell's.
                 if !tree.work.still_valid().await? {
-                    return Ok(Attempt::Again(tree.work.promises()));
+                    return Ok(Attempt::again(&tree, tree.work.promises()));
                 }
                 let report = cell.version.report(&self.context, &outcome);
                 let mut unit = Unit::default();
@@ -320,7 +334,7 @@ impl CellCall {
         let nested = self.add_failures(kernel, tree, &mut unit);
         if unit.changes_nothing() {
             if !tree.work.still_valid().await? {
-                return Ok(Attempt::Again(tree.work.promises()));
+                return Ok(Attempt::again(tree, tree.work.promises()));
             }
             self.judge_nested(kernel, nested).await;
             return Ok(Attempt::Reply(reply(response)));
@@ -330,8 +344,10 @@ impl CellCall {
                 self.judge_nested(kernel, nested).await;
                 Attempt::Reply(reply(response))
             }
-            Committed::Conflicted(Conflict::Bound(key)) => Attempt::Again(vec![key]),
-            Committed::Conflicted(Conflict::Read | Conflict::Reply | Conflict::Event) => Attempt::Again(Vec::new()),
+            Committed::Conflicted(Conflict::Bound(key)) => Attempt::again(tree, vec![key]),
+            Committed::Conflicted(Conflict::Read | Conflict::Reply | Conflict::Event) => {
+                Attempt::again(tree, Vec::new())
+            }
         })
     }
 
@@ -345,7 +361,7 @@ impl CellCall {
     ) -> Result<Attempt, CallError> {
         tree.work.discard();
         if !tree.work.still_valid().await? {
-            return Ok(Attempt::Again(tree.work.promises()));
+            return Ok(Attempt::again(tree, tree.work.promises()));
         }
         let failed = response.status >= 500;
         let mut unit = Unit::default();

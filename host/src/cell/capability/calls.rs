@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use wasmtime::component::Linker;
@@ -56,7 +57,7 @@ async fn call(
     };
     // What a canary fails at is done again by the active version: nothing of it was kept.
     match (answered, tree.catalog.cell(cell)) {
-        (Err(_), Some(active)) => {
+        (Err(_), Some(active)) if !tree.reached_out.load(Ordering::Relaxed) => {
             let again = match permit(store.data(), &active, &request) {
                 Ok(()) => answer(store, &active, request).await?,
                 Err(error) => Err(error),
