@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod compiled;
 pub mod engine;
 pub mod fault;
+pub mod given;
 pub mod invoke;
 pub mod linker;
 pub mod manifest;

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use crate::audit::AuditEntry;
 use crate::auth::{Identity, IdentityError, Settings};
 use crate::cell::compiled::{Compiler, Counts};
+use crate::cell::given::Vault;
 use crate::cell::registry::{self, Registry};
 use crate::clock::Clock;
 use crate::config::{Config, Migrations};
@@ -84,12 +85,14 @@ impl Kernel {
             audience: config.audience.clone(),
         };
         let compiler = Compiler::with_cache(compiled_dir(&config.data_dir), &config.master_key.derive("compiled-code"));
+        let master_key = config.master_key.clone();
+        let vault = Vault::new(move |purpose, sealed| master_key.open(purpose, sealed).ok());
         let kernel = Arc::new(Self {
             gateway: Gateway::new(&clock),
             identity: Identity::start(&storage, &committer, &clock, settings).await?,
             directory: Directory::default(),
             live: ArcSwap::default(),
-            registry: Registry::new(config.cell_keys.clone(), compiler),
+            registry: Registry::new(config.cell_keys.clone(), compiler, vault),
             system: OnceLock::new(),
             committer: ArcSwapOption::from_pointee(committer),
             committing: Mutex::new(Some(committing)),

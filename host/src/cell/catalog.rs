@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::fault::{Armed, Fault};
+use super::given::Given;
 use super::manifest::Idempotency;
 use super::outcome::Outcome;
 use super::pattern::Pattern;
@@ -73,6 +74,8 @@ pub struct Catalog {
     pub routes: Vec<RouteRecord>,
     /// Injected faults by cell.
     pub faults: HashMap<String, Vec<Fault>>,
+    /// Settings and secrets of cells.
+    pub given: Given,
 }
 
 impl Catalog {

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::catalog::{ActiveCell, Catalog, CellRecord, Gate};
 use super::compiled::Compiler;
 use super::fault::Fault;
+use super::given::{Given, Vault};
 use super::manifest::Manifest;
 use super::rejection::Reason;
 use super::signature::TrustedKeys;
@@ -31,6 +32,8 @@ pub struct Registry {
     pub trusted: TrustedKeys,
     /// Compiles, or reads what was compiled before.
     pub compiler: Compiler,
+    /// Opens the secrets of cells.
+    pub vault: Vault,
     /// One refresh at a time: a slow one must not overwrite a newer snapshot.
     pub refreshing: tokio::sync::Mutex<()>,
 }
@@ -68,14 +71,14 @@ pub fn platform() -> Space {
 /// Whether a commit that touched this key changes what serves.
 #[must_use]
 pub fn concerns(key: &StateKey) -> bool {
-    ["cell/", "route/", "fault/"].iter().any(|prefix| key.key.starts_with(prefix))
+    ["cell/", "route/", "fault/", "config/", "secret/"].iter().any(|prefix| key.key.starts_with(prefix))
 }
 
 impl Registry {
     /// A registry that has loaded nothing yet.
     #[must_use]
-    pub fn new(trusted: TrustedKeys, compiler: Compiler) -> Self {
-        Self { trusted, compiler, ..Self::default() }
+    pub fn new(trusted: TrustedKeys, compiler: Compiler, vault: Vault) -> Self {
+        Self { trusted, compiler, vault, ..Self::default() }
     }
 
     /// Keeps a loaded version, so that its activation is a swap of a pointer. What serves is never the one that makes room.
@@ -104,6 +107,8 @@ impl Registry {
             catalog.cells.insert(Arc::clone(&version.name), Arc::new(ActiveCell { version, gate }));
         }
         catalog.routes = read_all(storage, "route/").await?;
+        let settings = read_all(storage, "config/").await?;
+        catalog.given = Given::new(settings, read_all(storage, "secret/").await?, self.vault.clone());
         if chaos == Chaos::Enabled {
             for fault in read_all::<Fault>(storage, "fault/").await? {
                 catalog.faults.entry(fault.cell.clone()).or_default().push(fault);

@@ -324,6 +324,7 @@ impl CellCall {
 
     /// Adds the reports of cells that failed below: their callers may have handled it, it happened all the same.
     fn add_failures(&self, kernel: &Kernel, tree: &Tree, unit: &mut Unit) {
+        unit.audit.extend(tree.reveals());
         let failures = std::mem::take(&mut *tree.failures.lock().unwrap_or_else(PoisonError::into_inner));
         for (reference, report) in failures {
             let mut entry =

@@ -371,7 +371,7 @@ async fn reports(operation: &Operation, name: &str) -> Result<Vec<TrapReport>, P
     Ok(reports)
 }
 
-async fn find(operation: &Operation, name: &str) -> Result<CellRecord, Problem> {
+pub(super) async fn find(operation: &Operation, name: &str) -> Result<CellRecord, Problem> {
     operation.work.load(&cell_key(name)).await?.ok_or_else(|| Problem::not_found("cell", name))
 }
 
