@@ -6,6 +6,7 @@ pub mod client;
 pub mod dev;
 pub mod migrate;
 pub mod output;
+pub mod secret;
 pub mod seed;
 pub mod serve;
 pub mod sign;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::output::{Failure, say, say_json, say_table};
+use super::secret::Secret;
 use super::sign::{Sign, remove_stale, signature_beside};
 use super::toolchain;
 use crate::cell::report::Report;
@@ -37,6 +38,9 @@ pub enum Cell {
     /// Make a version the one that serves.
     #[command(after_help = "Example: aibos cell activate payment-hub 1.1.0")]
     Activate(Activate),
+    /// Give a cell secrets, list their names, take them back.
+    #[command(subcommand)]
+    Secret(Secret),
 }
 
 /// `aibos cell build`
@@ -116,6 +120,7 @@ impl Cell {
             Self::List(command) => command.run().await,
             Self::Inspect(command) => command.run().await,
             Self::Activate(command) => command.run().await,
+            Self::Secret(command) => command.run().await,
         }
     }
 }
