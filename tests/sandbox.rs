@@ -3,6 +3,7 @@
 mod calls;
 mod chaos;
 mod compiled;
+mod given;
 mod idempotency;
 mod lifecycle;
 mod limits;

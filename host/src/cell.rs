@@ -8,6 +8,7 @@ pub mod difference;
 pub mod engine;
 pub mod fault;
 pub mod gate;
+pub mod given;
 pub mod invoke;
 pub mod linker;
 pub mod manifest;

@@ -7,6 +7,7 @@ pub mod dev;
 pub mod lifecycle;
 pub mod migrate;
 pub mod output;
+pub mod secret;
 pub mod seed;
 pub mod serve;
 pub mod sign;

@@ -375,3 +375,22 @@ fn parse<T: std::str::FromStr>(text: &str, name: &str, wanted: &str, faults: &mu
     }
     parsed
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_cells_are_read_or_the_start_is_refused() {
+        let faults = |keys: Option<&str>| {
+            let mut faults = Vec::new();
+            let variable = |name: &str| keys.filter(|_| name == "AIBOS_CELL_KEYS").map(str::to_owned);
+            Config::build(Profile::Tool, &variable, File::default(), &mut faults);
+            faults
+        };
+        assert_eq!(faults(None), Vec::<String>::new());
+        assert_eq!(faults(Some(&format!("ci={}", "0a".repeat(32)))), Vec::<String>::new());
+        let told = faults(Some("ci=0a0b")).join("\n");
+        assert!(told.starts_with("AIBOS_CELL_KEYS: ci=0a0b: must be the 64 hexadecimal digits"), "{told}");
+    }
+}

@@ -11,6 +11,7 @@ use crate::audit::storm::{Ending, Storm};
 use crate::audit::{AuditEntry, Outcome};
 use crate::auth::{Identity, IdentityError, Settings};
 use crate::cell::compiled::{Compiler, Counts};
+use crate::cell::given::Vault;
 use crate::cell::registry::{self, Registry};
 use crate::clock::Clock;
 use crate::config::{Config, Migrations};
@@ -93,12 +94,14 @@ impl Kernel {
             audience: config.audience.clone(),
         };
         let compiler = Compiler::with_cache(compiled_dir(&config.data_dir), &config.master_key.derive("compiled-code"));
+        let master_key = config.master_key.clone();
+        let vault = Vault::new(move |purpose, sealed| master_key.open(purpose, sealed).ok());
         let kernel = Arc::new(Self {
             gateway: Gateway::new(&clock),
             identity: Identity::start(&storage, &committer, &clock, settings).await?,
             directory: Directory::default(),
             live: ArcSwap::default(),
-            registry: Registry::new(config.cell_keys.clone(), compiler),
+            registry: Registry::new(config.cell_keys.clone(), compiler, vault),
             storm: Storm::default(),
             storm_writing: tokio::sync::Mutex::default(),
             system: OnceLock::new(),

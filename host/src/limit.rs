@@ -66,6 +66,12 @@ pub const AUDIT_NOTES_PER_CALL_MAX: usize = 16;
 pub const AUDIT_DETAILS_BYTES_MAX: usize = 4096;
 /// Length of one log line of a cell, in bytes.
 pub const LOG_LINE_BYTES_MAX: usize = 4096;
+/// Length of the value of a cell's setting, in bytes.
+pub const SETTING_BYTES_MAX: usize = 4096;
+/// Length of the value of a cell's secret, in bytes: a chain of certificates fits.
+pub const SECRET_BYTES_MAX: usize = 16 * 1024;
+/// Settings of one cell, and again secrets: every snapshot carries all of them.
+pub const GIVEN_PER_CELL_MAX: u32 = 100;
 /// Log lines of one call.
 pub const LOG_LINES_PER_CALL_MAX: u32 = 256;
 /// Host calls of one call; a loop over host calls burns little fuel in the guest.

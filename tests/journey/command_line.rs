@@ -46,6 +46,19 @@ async fn an_operator_loads_a_cell_and_makes_it_fail(test: TestKernel) {
     aibos(&[&["chaos", "clear", "probe"][..], &signed_in].concat()).await.unwrap();
     operator.post("/probe/echo", &Value::Null).await.done(200);
 
+    let value = directory.join("value").display().to_string();
+    std::fs::write(&value, "s3cr3t\n").unwrap();
+    for words in [
+        &["cell", "secret", "set", "probe", "API_KEY", "--file", value.as_str()][..],
+        &["cell", "secret", "list", "probe"],
+    ] {
+        aibos(&[words, &signed_in].concat()).await.unwrap();
+    }
+    let revealed = operator.post("/probe/secret/API_KEY", &Value::Null).await.expect(200);
+    assert_eq!(revealed["value"], "s3cr3t");
+    aibos(&[&["cell", "secret", "remove", "probe", "API_KEY"][..], &signed_in].concat()).await.unwrap();
+    assert_eq!(operator.get("/api/v1/cells/probe/secrets").await.expect(200)["data"], serde_json::json!([]));
+
     let missing = refusal(&[&["cell", "activate", "probe", "9.9.9"][..], &signed_in].concat()).await;
     assert!(missing.starts_with("404 NOT_FOUND"), "{missing}");
     std::fs::write(&file, "not a component").unwrap();

@@ -48,7 +48,7 @@ async fn routes_are_listed_in_pages(test: TestKernel) {
     patient_probe().install(&olga).await;
     let all = olga.get(&format!("{ROUTES}?limit=200")).await.expect(200);
     let all = all["data"].as_array().unwrap();
-    assert_eq!(all.len(), 25, "24 of the probe's manifest and the operator's");
+    assert_eq!(all.len(), 27, "26 of the probe's manifest and the operator's");
     let ping = all.iter().find(|route| route["route"] == "/probe/ping").unwrap();
     let expected = json!({
         "id": null, "route": "/probe/ping", "methods": ["GET"], "cell": "probe",

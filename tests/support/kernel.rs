@@ -88,7 +88,7 @@ impl TestKernel {
 
     /// Starts another kernel on this kernel's database.
     pub async fn try_start(&self, config: Config) -> Result<Arc<Kernel>, StartError> {
-        Kernel::start(config, self.clock.clone()).await
+        Box::pin(Kernel::start(config, self.clock.clone())).await
     }
 
     /// The settings.

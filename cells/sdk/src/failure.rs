@@ -2,7 +2,7 @@
 //!
 //! What the caller can put right keeps its meaning; everything else is a failure of the cell ([`Problem::internal`]).
 
-use crate::{CallError, Problem, audit, config, events, state};
+use crate::{CallError, Problem, audit, config, events, secrets, state};
 
 impl From<state::Error> for Problem {
     fn from(error: state::Error) -> Self {
@@ -43,6 +43,16 @@ impl From<config::Error> for Problem {
     fn from(error: config::Error) -> Self {
         match error {
             config::Error::Denied(reason) | config::Error::Other(reason) => Self::internal(reason),
+        }
+    }
+}
+
+impl From<secrets::Error> for Problem {
+    fn from(error: secrets::Error) -> Self {
+        match error {
+            secrets::Error::Denied(reason) | secrets::Error::Missing(reason) | secrets::Error::Other(reason) => {
+                Self::internal(reason)
+            }
         }
     }
 }

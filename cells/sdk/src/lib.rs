@@ -54,6 +54,7 @@ pub mod problem;
 pub mod reply;
 pub mod request;
 pub mod router;
+pub mod secrets;
 pub mod state;
 pub mod time;
 

@@ -12,6 +12,7 @@ wasmtime::component::bindgen!({
     path: "../wit",
     world: "imports",
     imports: { default: async | trappable },
+    with: { "aibos:cell/secrets.secret": crate::cell::capability::secrets::Secret },
 });
 
 pub use aibos::cell::types::{Effect, Request, Response};

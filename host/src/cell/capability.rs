@@ -6,4 +6,5 @@ pub mod config;
 pub mod context;
 pub mod events;
 pub mod log;
+pub mod secrets;
 pub mod state;

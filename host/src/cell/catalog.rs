@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::{Armed, LiveFault};
 use super::gate::{Counts, Gate};
+use super::given::Given;
 use super::manifest::Idempotency;
 use super::pattern::Pattern;
 use super::supervisor::{Pass, Refused, Side, Supervisor, Trial};
@@ -183,6 +184,8 @@ pub struct Catalog {
     pub routes: Vec<RouteRecord>,
     /// Injected faults by cell.
     pub faults: HashMap<String, Vec<Arc<LiveFault>>>,
+    /// Settings and secrets of cells.
+    pub given: Given,
 }
 
 impl Catalog {

@@ -105,19 +105,19 @@ impl CompiledCache {
     /// The code of the component with this digest (`sha256:` and hex), if the directory has it.
     pub fn find(&self, digest: &str) -> Option<Code> {
         let path = self.path(digest, ENTRY)?;
-        let (counter, result, found) = match fs::read(&path) {
-            Ok(entry) => match self.open_entry(digest, entry) {
-                Some(code) => (&self.hits, "hit", Some(code)),
-                None => {
-                    self.remove(&path, digest);
-                    (&self.rejected, "rejected", None)
-                }
-            },
-            Err(cause) => {
-                if cause.kind() != io::ErrorKind::NotFound {
-                    tracing::warn!(path = %path.display(), %cause, "compiled code cannot be read");
-                }
-                (&self.misses, "miss", None)
+        let entry = fs::read(&path).map_err(|cause| {
+            if cause.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(path = %path.display(), %cause, "compiled code cannot be read");
+            }
+        });
+        let is_there = entry.is_ok();
+        let found = entry.ok().and_then(|entry| self.open_entry(digest, entry));
+        let (counter, result) = match (is_there, &found) {
+            (_, Some(_)) => (&self.hits, "hit"),
+            (false, None) => (&self.misses, "miss"),
+            (true, None) => {
+                remove(&path, digest);
+                (&self.rejected, "rejected")
             }
         };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -222,13 +222,6 @@ impl CompiledCache {
         Ok(files)
     }
 
-    fn remove(&self, path: &Path, digest: &str) {
-        tracing::warn!(digest, path = %path.display(), "compiled code is not what this kernel wrote; it is made anew");
-        if let Err(cause) = fs::remove_file(path) {
-            tracing::warn!(path = %path.display(), %cause, "compiled code cannot be removed");
-        }
-    }
-
     /// Where an entry lies; none for a text that is no digest and could lead elsewhere.
     fn path(&self, digest: &str, end: &str) -> Option<PathBuf> {
         let hex = digest.strip_prefix("sha256:")?;
@@ -292,6 +285,13 @@ impl Compiler {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.cache.as_ref().map(|cache| cache.counts()).unwrap_or_default()
+    }
+}
+
+fn remove(path: &Path, digest: &str) {
+    tracing::warn!(digest, path = %path.display(), "compiled code is not what this kernel wrote; it is made anew");
+    if let Err(cause) = fs::remove_file(path) {
+        tracing::warn!(path = %path.display(), %cause, "compiled code cannot be removed");
     }
 }
 

@@ -24,7 +24,7 @@ struct Capability {
 }
 
 /// Every capability, one line each.
-const CAPABILITIES: [Capability; 7] = [
+const CAPABILITIES: [Capability; 8] = [
     Capability {
         interface: "context",
         line: "",
@@ -66,6 +66,12 @@ const CAPABILITIES: [Capability; 7] = [
         line: "config = [\"NAME\"]",
         granted: |capabilities| !capabilities.config.is_empty(),
         link: |linker| interface::config::add_to_linker::<_, HasSelf<_>>(linker, |store| store),
+    },
+    Capability {
+        interface: "secrets",
+        line: "secrets = [\"NAME\"]",
+        granted: |capabilities| !capabilities.secrets.is_empty(),
+        link: |linker| interface::secrets::add_to_linker::<_, HasSelf<_>>(linker, |store| store),
     },
 ];
 

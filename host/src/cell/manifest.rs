@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::given::valid_name;
 use super::outbound::Origin;
 use super::pattern::Pattern;
 use crate::rbac::permission;
@@ -338,6 +339,13 @@ impl Manifest {
         }
         for cell in self.capabilities.calls.iter().filter(|cell| !valid_cell_name(cell)) {
             faults.push(format!("[capabilities] calls: {cell:?} is not a cell's name"));
+        }
+        for (key, names) in [("config", &self.capabilities.config), ("secrets", &self.capabilities.secrets)] {
+            for name in names.iter().filter(|name| !valid_name(name)) {
+                faults.push(format!(
+                    "[capabilities] {key}: {name:?} must be 1 to 64 letters, digits, _, - and ., with a letter first"
+                ));
+            }
         }
         if !self.state.reads.contains(&self.state.format) {
             faults.push(format!(

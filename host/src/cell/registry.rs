@@ -10,6 +10,7 @@ use super::catalog::{ActiveCell, Canary, CanaryRecord, Catalog, CellRecord};
 use super::compiled::Compiler;
 use super::fault::{Fault, Meters};
 use super::gate::{Counts, Gate};
+use super::given::{Given, Vault};
 use super::manifest::Manifest;
 use super::rejection::Reason;
 use super::signature::TrustedKeys;
@@ -35,6 +36,8 @@ pub struct Registry {
     pub trusted: TrustedKeys,
     /// Compiles, or reads what was compiled before.
     pub compiler: Compiler,
+    /// Opens the secrets of cells.
+    pub vault: Vault,
     /// One refresh at a time: a slow one must not overwrite a newer snapshot.
     pub refreshing: tokio::sync::Mutex<()>,
 }
@@ -103,14 +106,14 @@ pub fn platform() -> Space {
 /// Whether a commit that touched this key changes what serves.
 #[must_use]
 pub fn concerns(key: &StateKey) -> bool {
-    ["cell/", "route/", "fault/"].iter().any(|prefix| key.key.starts_with(prefix))
+    ["cell/", "route/", "fault/", "config/", "secret/"].iter().any(|prefix| key.key.starts_with(prefix))
 }
 
 impl Registry {
     /// A registry that has loaded nothing yet.
     #[must_use]
-    pub fn new(trusted: TrustedKeys, compiler: Compiler) -> Self {
-        Self { trusted, compiler, ..Self::default() }
+    pub fn new(trusted: TrustedKeys, compiler: Compiler, vault: Vault) -> Self {
+        Self { trusted, compiler, vault, ..Self::default() }
     }
 
     /// Keeps a loaded version, so that its activation is a swap of a pointer. What serves is never the one that makes room.
@@ -139,6 +142,8 @@ impl Registry {
             catalog.cells.insert(Arc::clone(&cell.version.name), Arc::new(cell));
         }
         catalog.routes = read_all(storage, "route/").await?;
+        let settings = read_all(storage, "config/").await?;
+        catalog.given = Given::new(settings, read_all(storage, "secret/").await?, self.vault.clone());
         if chaos == Chaos::Enabled {
             for live in self.faults.attach(read_all::<Fault>(storage, "fault/").await?) {
                 catalog.faults.entry(live.fault.cell.clone()).or_default().push(live);

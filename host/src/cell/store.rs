@@ -17,7 +17,7 @@ use super::outcome::{Stop, TrapReport};
 use super::stdio::Printer;
 use super::supervisor::{Pass, Trial};
 use super::version::CellVersion;
-use crate::audit::CellReference;
+use crate::audit::{AuditEntry, CellReference, Outcome, Party};
 use crate::context::Context;
 use crate::id::TenantId;
 use crate::limit;
@@ -53,6 +53,8 @@ pub struct Tree {
     pub reached_out: AtomicBool,
     /// Failures below the outermost call.
     pub failures: Mutex<Vec<NestedFailure>>,
+    /// Secrets that were revealed.
+    revealed: Mutex<Vec<(CellReference, String)>>,
 }
 
 impl Tree {
@@ -78,7 +80,35 @@ impl Tree {
             outbound_requests: AtomicU32::new(0),
             reached_out: AtomicBool::new(false),
             failures: Mutex::default(),
+            revealed: Mutex::default(),
         }
+    }
+
+    /// Remembers that a cell revealed a secret: audited once for each name, whatever becomes of the request.
+    pub fn reveal(&self, cell: &CellReference, name: &str) {
+        let mut revealed = self.revealed.lock().unwrap_or_else(PoisonError::into_inner);
+        if revealed.iter().any(|(known, secret)| known == cell && secret == name) {
+            return;
+        }
+        // An attempt that is run again leaves no entry; this line stays.
+        let correlation_id = self.context.correlation;
+        tracing::info!(cell = cell.name, secret = name, %correlation_id, "a secret is revealed");
+        revealed.push((cell.clone(), name.to_owned()));
+    }
+
+    /// The audit entries of revealed secrets. A secret is the operator's, so they are in the operator's log and name the
+    /// tenant that it was revealed for.
+    pub fn reveals(&self) -> Vec<AuditEntry> {
+        let revealed = std::mem::take(&mut *self.revealed.lock().unwrap_or_else(PoisonError::into_inner));
+        let entry = |(cell, name): (CellReference, String)| {
+            let target = Party::new("secret", format!("{}/{name}", cell.name));
+            let mut entry = self.context.entry("secret.reveal", target, Outcome::Success);
+            entry.details.insert("tenant_id".into(), entry.tenant_id.to_string().into());
+            entry.tenant_id = TenantId::PLATFORM;
+            entry.cell = Some(cell);
+            entry
+        };
+        revealed.into_iter().map(entry).collect()
     }
 
     /// Remembers a failure below the outermost call: its caller may handle it, its report is kept all the same.
@@ -218,6 +248,11 @@ impl CellStore {
     /// Drops every WASI resource of the guest.
     pub fn release(&mut self) {
         self.table = resources();
+    }
+
+    /// What the guest holds handles to.
+    pub fn handles(&mut self) -> &mut ResourceTable {
+        &mut self.table
     }
 
     /// The tenant of the call; none on a public route without a token.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::lifecycle::{Activate, Change, Delete, Logs};
 use super::output::{Failure, say, say_json, say_table};
+use super::secret::Secret;
 use super::sign::{Sign, remove_stale, signature_beside};
 use super::toolchain;
 use crate::cell::report::Report;
@@ -56,6 +57,9 @@ pub enum Cell {
     /// Print the newest lines that a cell logged.
     #[command(after_help = "Example: aibos cell logs payment-hub")]
     Logs(Logs),
+    /// Give a cell secrets, list their names, take them back.
+    #[command(subcommand)]
+    Secret(Secret),
 }
 
 /// `aibos cell build`
@@ -130,6 +134,7 @@ impl Cell {
             Self::Release(command) => command.run("release").await,
             Self::Delete(command) => command.run().await,
             Self::Logs(command) => command.run().await,
+            Self::Secret(command) => command.run().await,
         }
     }
 }

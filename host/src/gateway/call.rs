@@ -414,6 +414,7 @@ impl CellCall {
 
     /// Adds the reports of cells that failed below: their callers may have handled it, it happened all the same.
     fn add_failures(&self, kernel: &Kernel, tree: &Tree, unit: &mut Unit) -> Vec<NestedFailure> {
+        unit.audit.extend(tree.reveals());
         let failures = std::mem::take(&mut *tree.failures.lock().unwrap_or_else(PoisonError::into_inner));
         for NestedFailure { cell, report, .. } in &failures {
             let Some(report) = report else { continue };

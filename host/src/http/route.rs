@@ -3,7 +3,9 @@
 pub mod audit;
 pub mod bootstrap;
 pub mod cell;
+pub mod cell_config;
 pub mod cell_route;
+pub mod cell_secret;
 pub mod cell_signature;
 pub mod chaos;
 pub mod documentation;

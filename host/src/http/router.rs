@@ -11,8 +11,8 @@ use http::{Method, Request};
 use super::operation::Route;
 use super::problem::{Code, Problem};
 use super::route::{
-    audit, bootstrap, cell, cell_route, chaos, documentation, event, key, lifecycle, permission, probe, role, session,
-    tenant, user,
+    audit, bootstrap, cell, cell_config, cell_route, cell_secret, chaos, documentation, event, key, lifecycle,
+    permission, probe, role, session, tenant, user,
 };
 use super::{cell as cell_edge, edge};
 use crate::kernel::Kernel;
@@ -80,6 +80,12 @@ pub fn table() -> Vec<Route> {
         Route::new(POST,   "/api/v1/cells/{name}/release",       "cell.release",          "End a quarantine.", lifecycle::release),
         Route::new(GET,    "/api/v1/cells/{name}/logs",          "cell.logs",             "The newest lines that a cell logged.", lifecycle::logs),
         Route::new(DELETE, "/api/v1/cells/{name}",               "cell.delete",           "Take a cell out of service for good.", lifecycle::delete),
+        Route::new(GET,    "/api/v1/cells/{name}/config",        "cell.config.list",      "List what a cell reads as its settings.", cell_config::list),
+        Route::new(PUT,    "/api/v1/cells/{name}/config/{key}",  "cell.config.set",       "Give a cell a setting.", cell_config::set),
+        Route::new(DELETE, "/api/v1/cells/{name}/config/{key}",  "cell.config.delete",    "Remove a stored setting of a cell.", cell_config::delete),
+        Route::new(GET,    "/api/v1/cells/{name}/secrets",       "cell.secret.list",      "List the secrets of a cell, without their values.", cell_secret::list),
+        Route::new(PUT,    "/api/v1/cells/{name}/secrets/{key}", "cell.secret.set",       "Give a cell a secret.", cell_secret::set),
+        Route::new(DELETE, "/api/v1/cells/{name}/secrets/{key}", "cell.secret.delete",    "Remove a secret of a cell.", cell_secret::delete),
 
         Route::new(GET,    "/api/v1/routes",                     "route.list",            "List the routes of cells.", cell_route::list),
         Route::new(POST,   "/api/v1/routes",                     "route.create",          "Add a route to a cell.", cell_route::create),

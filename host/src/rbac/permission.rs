@@ -71,7 +71,7 @@ permissions! {
     CellRead = "kernel.cell.read", Platform;
     /// Upload and activate cells.
     CellDeploy = "kernel.cell.deploy", Platform;
-    /// Restart, quarantine and release cells.
+    /// Restart, quarantine and release cells, and give them settings and secrets.
     CellOperate = "kernel.cell.operate", Platform;
     /// See routes.
     RouteRead = "kernel.route.read", Platform;

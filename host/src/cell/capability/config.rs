@@ -9,7 +9,8 @@ impl Host for CellStore {
         if !self.version.manifest.capabilities.config.contains(&name) {
             return Ok(Err(Error::Denied(format!("add {name:?} to config in [capabilities] of cell.toml"))));
         }
-        let settings = self.tree.settings.get(&*self.version.name);
-        Ok(Ok(settings.and_then(|settings| settings.get(&name)).cloned()))
+        let cell = &*self.version.name;
+        let of_file = || self.tree.settings.get(cell)?.get(&name);
+        Ok(Ok(self.tree.catalog.given.setting(cell, &name).or_else(of_file).cloned()))
     }
 }

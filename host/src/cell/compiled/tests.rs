@@ -27,7 +27,7 @@ impl Drop for Place {
 }
 
 fn digest(number: u8) -> String {
-    format!("sha256:{:064x}", number)
+    format!("sha256:{number:064x}")
 }
 
 fn found(cache: &CompiledCache, digest: &str) -> Option<Vec<u8>> {

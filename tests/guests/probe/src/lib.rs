@@ -2,8 +2,9 @@
 //! stop, or one thing that the unit of work has to get right.
 //!
 //! `limits` runs into every limit, `storage` reads and writes, `staging` writes and then fails in every way there is,
-//! `nesting` calls other cells.
+//! `nesting` calls other cells, `given` reads settings and secrets.
 
+mod given;
 mod limits;
 mod nesting;
 mod staging;
@@ -21,7 +22,7 @@ impl Cell for Probe {
             .post("/probe/echo", echo)
             .get("/probe/context", show_context)
             .any("/probe/callee/{*rest}", answer_as_callee);
-        nesting::routes(staging::routes(storage::routes(limits::routes(router))))
+        given::routes(nesting::routes(staging::routes(storage::routes(limits::routes(router)))))
     }
 }
 
