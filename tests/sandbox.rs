@@ -2,6 +2,7 @@
 
 mod calls;
 mod chaos;
+mod hostile;
 mod idempotency;
 mod limits;
 mod rejection;
