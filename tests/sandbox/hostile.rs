@@ -132,10 +132,18 @@ fn starters() -> Vec<(&'static str, Core, End)> {
     ]
 }
 
-/// Code that misbehaves when it is called.
-fn callers() -> Vec<(&'static str, Core, End)> {
-    let doing = |handle: &'static str| Core { handle, ..HARMLESS };
-    let with = |items: &'static str, handle: &'static str| Core { items, handle, ..HARMLESS };
+/// A handler that does this.
+fn doing(handle: &'static str) -> Core {
+    Core { handle, ..HARMLESS }
+}
+
+/// A handler with tables or functions beside it.
+fn with(items: &'static str, handle: &'static str) -> Core {
+    Core { items, handle, ..HARMLESS }
+}
+
+/// Code that takes without end.
+fn takers() -> Vec<(&'static str, Core, End)> {
     vec![
         ("a loop", doing("(loop (br 0)) unreachable"), FUEL),
         ("a recursion", with("(func $f (result i32) (i32.add (call $f) (i32.const 1)))", "(call $f)"), over("stack")),
@@ -157,7 +165,7 @@ fn callers() -> Vec<(&'static str, Core, End)> {
             over("stack"),
         ),
         (
-            "a frame of a thousand locals",
+            "a recursion with many arguments",
             with(
                 "(func $f (param f64 f64 f64 f64 f64 f64 f64 f64) (result i32) (i32.add (call $f (local.get 7) (local.get 6) (local.get 5) (local.get 4) (local.get 3) (local.get 2) (local.get 1) (local.get 0)) (i32.const 1)))",
                 "(call $f (f64.const 1) (f64.const 2) (f64.const 3) (f64.const 4) (f64.const 5) (f64.const 6) (f64.const 7) (f64.const 8))",
@@ -180,6 +188,12 @@ fn callers() -> Vec<(&'static str, Core, End)> {
             with("(table $t 1 funcref)", "(drop (table.grow $t (ref.null func) (i32.const 30000))) unreachable"),
             over("table"),
         ),
+    ]
+}
+
+/// Code that breaks a rule of WebAssembly.
+fn breakers() -> Vec<(&'static str, Core, End)> {
+    vec![
         ("unreachable code", doing("unreachable"), TRAPPED),
         (
             "a division by zero",
@@ -228,6 +242,12 @@ fn callers() -> Vec<(&'static str, Core, End)> {
             with("(type $r (func (result i32))) (table 1 funcref)", "(call_indirect (type $r) (i32.const 7000))"),
             TRAPPED,
         ),
+    ]
+}
+
+/// The parts of a guest that the host calls by itself.
+fn servants() -> Vec<(&'static str, Core, End)> {
+    vec![
         ("an allocator that points nowhere", Core { realloc: "(i32.const -16)", ..HARMLESS }, TRAPPED),
         ("an allocator that is askew", Core { realloc: "(i32.const 8193)", ..HARMLESS }, TRAPPED),
         ("an allocator that traps", Core { realloc: "unreachable", ..HARMLESS }, TRAPPED),
@@ -280,15 +300,16 @@ fn liars() -> Vec<(&'static str, Core, End)> {
     ]
 }
 
+const LOG: &str = r#"(import "aibos:cell/log@1.0.0" "write" (func $log (param i32 i32 i32)))"#;
+const NOW: &str = r#"(import "aibos:cell/context@1.0.0" "now-ms" (func $now (result i64)))"#;
+const ID: &str = r#"(import "aibos:cell/context@1.0.0" "new-id" (func $id (param i32)))"#;
+const PUT: &str = r#"(import "aibos:cell/state@1.0.0" "put" (func $put (param i32 i32 i32 i32 i32)))"#;
+const ADD: &str = r#"(import "aibos:cell/state@1.0.0" "add" (func $add (param i32 i32 i64 i32)))"#;
+const PUBLISH: &str =
+    r#"(import "aibos:cell/events@1.0.0" "publish" (func $publish (param i32 i32 i32 i32 i32 i32 i32 i32)))"#;
+
 /// Too much asked of the host.
 fn askers() -> Vec<(&'static str, Core, End)> {
-    const LOG: &str = r#"(import "aibos:cell/log@1.0.0" "write" (func $log (param i32 i32 i32)))"#;
-    const NOW: &str = r#"(import "aibos:cell/context@1.0.0" "now-ms" (func $now (result i64)))"#;
-    const ID: &str = r#"(import "aibos:cell/context@1.0.0" "new-id" (func $id (param i32)))"#;
-    const PUT: &str = r#"(import "aibos:cell/state@1.0.0" "put" (func $put (param i32 i32 i32 i32 i32)))"#;
-    const ADD: &str = r#"(import "aibos:cell/state@1.0.0" "add" (func $add (param i32 i32 i64 i32)))"#;
-    const PUBLISH: &str =
-        r#"(import "aibos:cell/events@1.0.0" "publish" (func $publish (param i32 i32 i32 i32 i32 i32 i32 i32)))"#;
     let asking = |imports: &'static str, handle: &'static str| Core { imports, handle, ..HARMLESS };
     vec![
         (
@@ -361,7 +382,7 @@ fn askers() -> Vec<(&'static str, Core, End)> {
 fn hostile() -> Vec<(&'static str, Guest, End)> {
     let guest = |component: Vec<u8>| Guest { manifest: MANIFEST.to_owned(), component };
     let mut all: Vec<_> = byte_strings().into_iter().map(|(what, bytes, end)| (what, guest(bytes), end)).collect();
-    let cores = [starters(), callers(), liars(), askers()].into_iter().flatten();
+    let cores = [starters(), takers(), breakers(), servants(), liars(), askers()].into_iter().flatten();
     all.extend(cores.map(|(what, core, end)| (what, guest(core.component()), end)));
     // With fuel for hours, time ends it.
     let endless = |guest: Guest| guest.with("50_000_000", "10_000_000_000").with("30000", "200");

@@ -130,7 +130,7 @@ fn block(request: &Request) -> Result<Reply, Problem> {
 fn publish_many(request: &Request) -> Result<Reply, Problem> {
     let wanted: u32 =
         request.parameter("n")?.parse().map_err(|_| Problem::invalid("/path/n", "must be a number of events"))?;
-    let published = (0..wanted).take_while(|_| events::publish("probe.many", None, &json!({})).is_ok()).count();
+    let published = (0..wanted).take_while(|_| events::publish("probe.many", Some("many"), &json!({})).is_ok()).count();
     Reply::json(200, &json!({ "published": published }))
 }
 
