@@ -20,6 +20,7 @@ macro_rules! on_both_kernels {
 
 mod access;
 mod journey;
+mod limits;
 mod route;
 mod sandbox;
 mod storage;

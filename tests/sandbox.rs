@@ -4,6 +4,7 @@ mod calls;
 mod chaos;
 mod compiled;
 mod given;
+mod hostile;
 mod idempotency;
 mod lifecycle;
 mod limits;

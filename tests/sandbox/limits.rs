@@ -19,6 +19,9 @@ on_both_kernels!(
     bad_answers_are_refused,
     a_trap_is_reported_by_name,
     neighbours_keep_answering,
+    waiting_in_the_host_is_part_of_the_time,
+    events_of_a_call_end,
+    slots_and_queue_end,
 );
 
 /// A request that a limit ends, and how.
@@ -189,4 +192,52 @@ async fn neighbours_keep_answering(test: TestKernel) {
     let probe = counters(&test, "probe").await;
     assert_eq!(probe["restarts"], times.iter().sum::<u32>(), "{probe}");
     assert_eq!(Traces::of(&test, &anna, &["probe", "neighbour"]).await, Traces::default());
+}
+
+async fn waiting_in_the_host_is_part_of_the_time(test: TestKernel) {
+    let hurried = renamed(patient_probe(), "hurried").with("timeout_ms = 30000", "timeout_ms = 200");
+    hurried.install(&test.owner().await).await;
+    let anna = test.tenant("acme").await;
+    let reply = anna.post("/cells/hurried/probe/block?ms=60000", &json!({})).await;
+    reply.clone().refused(504, "CELL_TIMEOUT");
+    let entries = audited(&anna, &reply).await;
+    assert_eq!((entries.len(), &entries[0]["details"]["outcome"]), (1, &json!("timed_out")));
+    assert_eq!(counters(&test, "hurried").await["timeouts"], 1);
+    anna.post("/cells/hurried/probe/block?ms=1", &json!({})).await.done(200);
+}
+
+async fn events_of_a_call_end(test: TestKernel) {
+    renamed(lavish_probe(), "lavish").install(&test.owner().await).await;
+    let anna = test.tenant("acme").await;
+    let published = anna.post("/cells/lavish/probe/publish-many/101", &json!({})).await.expect(200);
+    assert_eq!(published, json!({ "published": 100 }), "the guest is told at the next one, and goes on");
+    assert_eq!(Traces::of(&test, &anna, &["lavish"]).await.events.len(), 100);
+    let large = json!({ "type": "probe.large", "data": "x".repeat(64 * 1024) });
+    let refused = anna.post("/cells/lavish/probe/publish", &large).await;
+    assert!(refused.status >= 400, "{}", refused.text);
+    assert_eq!(Traces::of(&test, &anna, &["lavish"]).await.events.len(), 100);
+}
+
+async fn slots_and_queue_end(test: TestKernel) {
+    let olga = test.owner().await;
+    renamed(patient_probe(), "narrow").with("concurrency = 64", "concurrency = 1").install(&olga).await;
+    renamed(patient_probe(), "neighbour").install(&olga).await;
+    let anna = test.tenant("acme").await;
+    // One call holds the only slot for a while: eight wait, three are too many.
+    let fault = json!({ "cell": "narrow", "kind": "delay", "delay_ms": 2000, "count": 1 });
+    olga.post("/api/v1/chaos/faults", &fault).await.done(201);
+    let mut calls = JoinSet::new();
+    for _ in 0..12 {
+        let anna = anna.clone();
+        calls.spawn(async move { anna.post("/cells/narrow/probe/echo", &json!({})).await });
+    }
+    anna.get("/cells/neighbour/probe/ping").await.done(200);
+    let replies = calls.join_all().await;
+    let (served, refused): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.status == 200);
+    assert_eq!((served.len(), refused.len()), (9, 3));
+    for reply in refused {
+        assert_eq!(reply.header("retry-after"), "1");
+        reply.refused(503, "CELL_OVERLOADED");
+    }
+    assert_eq!(counters(&test, "narrow").await["requests"], 9);
 }

@@ -4,6 +4,7 @@
 
 pub mod actor;
 pub mod cell;
+pub mod core;
 pub mod database;
 pub mod kernel;
 pub mod proxy;

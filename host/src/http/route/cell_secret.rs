@@ -101,6 +101,14 @@ async fn list_all(operation: &Operation, cell: &str) -> Result<Vec<SecretRecord>
     Ok(operation.work.load_page::<SecretRecord>(&scan).await?.into_iter().map(|(_, record)| record).collect())
 }
 
+/// Removes every secret of a cell.
+pub async fn delete_of(operation: &Operation, cell: &str) -> Result<(), Problem> {
+    for record in list_all(operation, cell).await? {
+        operation.work.delete(secret_key(cell, &record.name))?;
+    }
+    Ok(())
+}
+
 fn view(record: SecretRecord) -> SecretView {
     SecretView { name: record.name, created_at: record.created_at, updated_at: record.updated_at }
 }

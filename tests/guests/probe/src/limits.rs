@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use aibos_cell::{Problem, Reply, Request, Router, json, log, state};
+use aibos_cell::{Problem, Reply, Request, Router, events, json, log, state};
 use serde::Deserialize;
 
 const MEBIBYTE: usize = 1 << 20;
@@ -22,6 +22,8 @@ pub(crate) fn routes(router: Router) -> Router {
         .post("/probe/panic", fail_an_assertion)
         .post("/probe/divide", divide)
         .post("/probe/sleep", sleep)
+        .post("/probe/block", block)
+        .post("/probe/publish-many/{n}", publish_many)
         .post("/probe/log/{n}", write_log)
 }
 
@@ -115,6 +117,21 @@ fn sleep(request: &Request) -> Result<Reply, Problem> {
         black_box(wanted);
     }
     Reply::json(200, &json!({ "slept_ms": wanted }))
+}
+
+/// Waits for `?ms=` milliseconds in a call of the host: no code of the guest runs meanwhile.
+fn block(request: &Request) -> Result<Reply, Problem> {
+    let wanted = request.query_integer("ms")?.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0);
+    std::thread::sleep(Duration::from_millis(wanted));
+    Reply::json(200, &json!({ "waited_ms": wanted }))
+}
+
+/// Publishes so many events, or as many as it may.
+fn publish_many(request: &Request) -> Result<Reply, Problem> {
+    let wanted: u32 =
+        request.parameter("n")?.parse().map_err(|_| Problem::invalid("/path/n", "must be a number of events"))?;
+    let published = (0..wanted).take_while(|_| events::publish("probe.many", Some("many"), &json!({})).is_ok()).count();
+    Reply::json(200, &json!({ "published": published }))
 }
 
 /// Writes so many log lines.
