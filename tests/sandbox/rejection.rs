@@ -65,6 +65,8 @@ fn bad_components() -> Vec<(&'static str, Guest)> {
         ("an interface that does not exist", importing("aibos:cell/state@1.0.0", "aibos:cell/stale@1.0.0")),
         ("an interface of another world", importing("aibos:cell/state@1.0.0", "acme:shop/basket@1.0.0")),
         ("an interface of a later major version", importing("aibos:cell/state@1.0.0", "aibos:cell/state@2.0.0")),
+        ("an unknown part of the standard world", importing("aibos:cell/state@1.0.0", "wasi:http/typed@0.2.12")),
+        ("a later standard world", importing("aibos:cell/state@1.0.0", "wasi:http/types@0.3.10")),
         ("state that is not granted", granting_less("state = true\n")),
         ("calls that are not granted", granting_less("calls = [\"probe-callee\"]\n")),
         ("events that are not granted", granting_less("publish = [\"probe.*\"]\n")),
