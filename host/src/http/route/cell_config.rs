@@ -123,6 +123,14 @@ async fn list_all(operation: &Operation, cell: &str) -> Result<Vec<SettingRecord
     Ok(operation.work.load_page::<SettingRecord>(&scan).await?.into_iter().map(|(_, record)| record).collect())
 }
 
+/// Removes every stored setting of a cell.
+pub async fn delete_of(operation: &Operation, cell: &str) -> Result<(), Problem> {
+    for record in list_all(operation, cell).await? {
+        operation.work.delete(setting_key(cell, &record.name))?;
+    }
+    Ok(())
+}
+
 fn view(record: SettingRecord) -> SettingView {
     SettingView { name: record.name, value: record.value, updated_at: Some(record.updated_at) }
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::cell::{self, CellPath, CellView, VersionView};
-use super::{cell_route, cell_secret, cell_signature, chaos};
+use super::{cell_config, cell_route, cell_secret, cell_signature, chaos};
 use crate::cell::catalog::{CanaryRecord, CellRecord, Quarantine, QuarantinedBy, RetiredCell};
 use crate::cell::gate::LogLine;
 use crate::cell::manifest::Manifest;
@@ -244,7 +244,7 @@ pub async fn release(
     saved(&operation, record).await
 }
 
-/// `DELETE /api/v1/cells/{name}`: takes it out of service for good, with its faults, its secrets and the routes that operators gave it. Its
+/// `DELETE /api/v1/cells/{name}`: takes it out of service for good, with its faults, settings and secrets, and the routes that operators gave it. Its
 /// versions stay as evidence of what ran, and the state of its tenants stays theirs.
 pub async fn delete(
     operation: Operation,
@@ -257,6 +257,7 @@ pub async fn delete(
     cell_route::delete_of(&operation, &path.name).await?;
     chaos::delete_of(&operation, &path.name).await?;
     cell_secret::delete_of(&operation, &path.name).await?;
+    cell_config::delete_of(&operation, &path.name).await?;
     operation.detail("version", record.active);
     let by_operator = record.quarantine.filter(|quarantine| quarantine.by == QuarantinedBy::Operator);
     let retired = RetiredCell { formats: record.formats, quarantine: by_operator, generation: record.generation + 1 };
