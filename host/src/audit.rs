@@ -1,5 +1,6 @@
 //! The audit log: who did what, with which outcome. Append-only: the database refuses UPDATE and DELETE. An entry of a
-//! mutation commits with the mutation; an entry of a failure or a denial commits before the reply.
+//! mutation commits with the mutation; an entry of a failure or a denial commits before the reply, unless a storm of its
+//! kind is being counted (`storm`).
 
 pub mod storm;
 
