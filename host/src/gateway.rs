@@ -1,6 +1,7 @@
 //! From an authorized request to a call of a cell, and back: route, admission, idempotency, the unit of work and its commit.
 
 pub mod call;
+pub mod call_error;
 pub mod idempotency;
 pub mod resolve;
 mod supervise;

@@ -119,6 +119,14 @@ pub const STRIKES_MAX: u64 = 1000;
 pub const STRIKE_WINDOW_S_MAX: u64 = 86_400;
 /// Longest pause of a breaker that a manifest may name, in milliseconds: an hour.
 pub const BACKOFF_MS_MAX: u64 = 3_600_000;
+/// Bytes that a component of the standard world may leave in one of the host's buffers for bodies.
+pub const WASI_BODY_CHUNK_BYTES: usize = 16 * 1024;
+/// Bytes of one set of headers in the standard world, the request's own included.
+pub const WASI_FIELD_BYTES_MAX: usize = 64 * 1024;
+/// Names that are looked up at once, for all cells: each takes a thread, for as long as the name server is silent.
+pub const OUTBOUND_LOOKUPS_MAX: usize = 16;
+/// Lines that the cells of one request may print; further ones are dropped.
+pub const PRINTED_LINES_MAX: u32 = 256;
 /// Breakers of one cell: one for each tenant that was struck lately.
 pub const WARDS_MAX: usize = 10_000;
 /// Times in a row that a breaker opens for everybody before the cell is quarantined.
@@ -182,7 +190,7 @@ pub const STATE_READ_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Random bytes of one WASI call; they are made on the worker's thread.
 pub const WASI_RANDOM_BYTES_MAX: u64 = 64 * 1024;
 /// WASI resources of one invocation.
-pub const WASI_RESOURCES_MAX: usize = 1000;
+pub const WASI_RESOURCES_MAX: usize = 256;
 /// Failed calls below one request that leave a report each; a loop over a failing callee must not fill the log.
 pub const FAILURES_PER_REQUEST_MAX: usize = 16;
 /// Times that a commit is tried whose outcome was unknown and which had not happened.

@@ -185,7 +185,7 @@ pub struct Catalog {
     /// Injected faults by cell.
     pub faults: HashMap<String, Vec<Arc<LiveFault>>>,
     /// Settings and secrets of cells.
-    pub given: Given,
+    pub given: Arc<Given>,
 }
 
 impl Catalog {

@@ -3,7 +3,7 @@
 //! redirect is followed. Everything else is refused with an error code that the cell can handle.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto, pki_types::ServerName};
 use wasmtime::component::{Linker, Resource};
@@ -138,6 +139,15 @@ async fn handle(
 }
 
 impl WasiHttpHooks for Outbound {
+    // What a guest has written waits in the host, for each of its resources; nothing there counts as the guest's memory.
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        1
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        limit::WASI_BODY_CHUNK_BYTES
+    }
+
     fn send_request(
         &mut self,
         request: Request<WasiBody>,
@@ -197,10 +207,16 @@ impl Grant {
 }
 
 async fn resolve(origin: &Origin) -> Result<Vec<SocketAddr>, Error> {
-    match tokio::net::lookup_host((origin.host.as_str(), origin.port)).await {
-        Ok(addresses) => Ok(addresses.take(limit::OUTBOUND_ADDRESSES_MAX).collect()),
-        Err(_) => Err(Error::DnsError { rcode: None, info_code: None }),
-    }
+    static LOOKUPS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(limit::OUTBOUND_LOOKUPS_MAX)));
+    let failed = || Error::DnsError { rcode: None, info_code: None };
+    let place = Arc::clone(&LOOKUPS).acquire_owned().await.map_err(|_| failed())?;
+    let (host, port) = (origin.host.clone(), origin.port);
+    let lookup = tokio::task::spawn_blocking(move || {
+        // Held until the system's resolver really ends: a cell whose name server is silent must not take every thread.
+        let _place = place;
+        (host.as_str(), port).to_socket_addrs().map(|found| found.take(limit::OUTBOUND_ADDRESSES_MAX).collect())
+    });
+    lookup.await.map_err(|_| failed())?.map_err(|_| failed())
 }
 
 /// A connection, encrypted or not.

@@ -4,6 +4,8 @@
 
 use bytes::Bytes;
 use http::request::Builder;
+use http::uri::Authority;
+use http::{HeaderName, HeaderValue};
 use http_body_util::{BodyExt, Full};
 use tokio::sync::oneshot;
 use wasmtime::Store;
@@ -62,7 +64,9 @@ pub async fn answer(
 /// The request as the guest sees it.
 fn incoming(request: Request) -> Result<http::Request<Full<Bytes>>, Stop> {
     let host = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
-    let authority = host.map_or(AUTHORITY_DEFAULT, |(_, host)| host);
+    // What a client or another cell sent is not the doing of the cell that is asked.
+    let authority = host.and_then(|(_, host)| host.parse::<Authority>().ok());
+    let authority = authority.unwrap_or_else(|| Authority::from_static(AUTHORITY_DEFAULT));
     let target = match &request.query {
         Some(query) => format!("{}?{query}", request.path),
         None => request.path,
@@ -70,7 +74,9 @@ fn incoming(request: Request) -> Result<http::Request<Full<Bytes>>, Stop> {
     let uri = http::Uri::builder().scheme("http").authority(authority).path_and_query(target).build();
     let mut builder = Builder::new().method(request.method.as_str());
     for (name, value) in &request.headers {
-        builder = builder.header(name, value);
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            builder = builder.header(name, value);
+        }
     }
     let bad = |cause: http::Error| Stop::BadResponse(format!("the request is not valid HTTP: {cause}"));
     builder.uri(uri.map_err(bad)?).body(Full::new(Bytes::from(request.body))).map_err(bad)

@@ -143,7 +143,7 @@ impl Registry {
         }
         catalog.routes = read_all(storage, "route/").await?;
         let settings = read_all(storage, "config/").await?;
-        catalog.given = Given::new(settings, read_all(storage, "secret/").await?, self.vault.clone());
+        catalog.given = Arc::new(Given::new(settings, read_all(storage, "secret/").await?, self.vault.clone()));
         if chaos == Chaos::Enabled {
             for live in self.faults.attach(read_all::<Fault>(storage, "fault/").await?) {
                 catalog.faults.entry(live.fault.cell.clone()).or_default().push(live);
@@ -201,6 +201,11 @@ impl Registry {
             return Ok(None);
         };
         match self.version(storage, &record).await? {
+            // A signature is over the content: under another name it would still fit.
+            Ok(loaded) if *loaded.name != *name || loaded.reference.version != version => {
+                tracing::error!(cell = name, version, "the record holds another cell: {:?}", loaded.reference);
+                Ok(None)
+            }
             Ok(version) => Ok(Some(version)),
             Err(reason) => {
                 tracing::error!(cell = name, version, reason, "the cell cannot be loaded");

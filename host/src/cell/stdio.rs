@@ -40,7 +40,7 @@ impl Printer {
 
     fn print(&self, line: &[u8]) {
         let line = line.trim_ascii_end();
-        if !line.is_empty() && self.tree.log_lines.fetch_add(1, Ordering::Relaxed) < limit::LOG_LINES_PER_CALL_MAX {
+        if !line.is_empty() && self.tree.printed_lines.fetch_add(1, Ordering::Relaxed) < limit::PRINTED_LINES_MAX {
             log::emit(&self.version, &self.tree, self.level, &String::from_utf8_lossy(line));
         }
     }

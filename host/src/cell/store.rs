@@ -47,6 +47,8 @@ pub struct Tree {
     pub notes: AtomicUsize,
     /// Log lines so far.
     pub log_lines: AtomicU32,
+    /// Printed lines so far, the dropped ones included.
+    pub printed_lines: AtomicU32,
     /// Requests to the outside so far.
     pub outbound_requests: AtomicU32,
     /// Whether something outside was connected to: such a call is not run again.
@@ -77,6 +79,7 @@ impl Tree {
             events: AtomicUsize::new(0),
             notes: AtomicUsize::new(0),
             log_lines: AtomicU32::new(0),
+            printed_lines: AtomicU32::new(0),
             outbound_requests: AtomicU32::new(0),
             reached_out: AtomicBool::new(false),
             failures: Mutex::default(),
@@ -206,7 +209,7 @@ impl CellStore {
             .build();
         Self {
             wasi,
-            http: WasiHttpCtx::new(),
+            http: http_limits(),
             table: resources(),
             tree,
             version,
@@ -278,6 +281,13 @@ impl CellStore {
         }
         Ok(())
     }
+}
+
+/// Headers that a guest holds are bounded like those of a reply.
+fn http_limits() -> WasiHttpCtx {
+    let mut http = WasiHttpCtx::new();
+    http.set_field_size_limit(limit::WASI_FIELD_BYTES_MAX);
+    http
 }
 
 /// A table that cannot grow without end.

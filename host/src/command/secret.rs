@@ -71,15 +71,12 @@ impl Secret {
 
 impl Set {
     async fn run(self) -> Result<(), Failure> {
-        let text = match &self.file {
-            Some(file) => {
-                std::fs::read_to_string(file).map_err(|cause| Failure(format!("{}: {cause}", file.display())))?
-            }
-            None => {
-                let mut text = String::new();
-                std::io::stdin().lock().read_to_string(&mut text)?;
-                text
-            }
+        let text = if let Some(file) = &self.file {
+            std::fs::read_to_string(file).map_err(|cause| Failure(format!("{}: {cause}", file.display())))?
+        } else {
+            let mut text = String::new();
+            std::io::stdin().lock().read_to_string(&mut text)?;
+            text
         };
         let value = text.strip_suffix('\n').unwrap_or(&text);
         let path = format!("/api/v1/cells/{}/secrets/{}", self.cell, self.name);

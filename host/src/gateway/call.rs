@@ -3,13 +3,14 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::response::Response as HttpResponse;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
+use super::call_error::CallError;
 use super::idempotency::{self, RunningKey};
 use super::resolve::{Live, Match, default_audit};
 use super::supervise;
@@ -20,14 +21,13 @@ use crate::cell::invoke::{self, Invocation};
 use crate::cell::manifest::AuditRule;
 use crate::cell::outcome::{Outcome, own_failure};
 use crate::cell::store::{NestedFailure, Tree};
-use crate::cell::supervisor::{Pass, Refused, Verdict};
+use crate::cell::supervisor::{Pass, Verdict};
 use crate::cell::translate;
 use crate::context::Context;
 use crate::kernel::Kernel;
 use crate::limit;
 use crate::rbac::permit::RoutePermit;
 use crate::state::StateKey;
-use crate::state::committer::CommitError;
 use crate::state::unit::{Conflict, ReplyKey, StoredReply, Unit, Verdict as Committed, Write};
 use crate::state::work::{Work, WorkError};
 
@@ -37,45 +37,6 @@ const ATTEMPTS_AT_ONCE: u32 = 2;
 const ATTEMPTS_IN_TURN: u32 = 4;
 /// All attempts of a call together may take so many times its `timeout_ms`.
 const ATTEMPT_TIMES: u32 = 8;
-
-/// Why a call has no reply of its own.
-#[derive(Debug)]
-pub enum CallError {
-    /// The cell is not active.
-    Inactive(String),
-    /// All slots are taken.
-    Overloaded,
-    /// Its breaker is open.
-    BreakerOpen(Refused),
-    /// It is quarantined.
-    Quarantined,
-    /// The cell failed; nothing remains but the report.
-    Failed(Outcome),
-    /// The cell answered with a 5xx other than 503.
-    Withheld(u16),
-    /// It kept conflicting.
-    Conflicted,
-    /// The idempotency key belongs to another request.
-    KeyReused,
-    /// The first request with this key is still running.
-    KeyInUse,
-    /// The database failed below a read.
-    Work(WorkError),
-    /// The commit failed.
-    Commit(CommitError),
-}
-
-impl From<WorkError> for CallError {
-    fn from(error: WorkError) -> Self {
-        Self::Work(error)
-    }
-}
-
-impl From<CommitError> for CallError {
-    fn from(error: CommitError) -> Self {
-        Self::Commit(error)
-    }
-}
 
 /// A request that has passed its access rule.
 #[derive(Debug)]
@@ -98,6 +59,8 @@ pub struct CellCall {
     pub key: Option<String>,
     /// Whether an attempt asked something outside, which is never done twice.
     pub reached_out: AtomicBool,
+    /// Entries of revealed secrets that no commit has kept yet: they outlive an attempt that is run again.
+    pub revealed: Mutex<Vec<AuditEntry>>,
 }
 
 /// Where an attempt reads.
@@ -212,7 +175,9 @@ async fn run_on(
         }
     }
     metrics::counter!("cell_conflicts_total", "cell" => target.cell.to_string()).increment(1);
-    kernel.record(call.entry(cell, AuditOutcome::Failure, "conflicted", "kept conflicting with other calls")).await?;
+    let mut unit = Unit { audit: call.reveals(), ..Unit::default() };
+    unit.audit.insert(0, call.entry(cell, AuditOutcome::Failure, "conflicted", "kept conflicting with other calls"));
+    kernel.commit(unit).await?;
     Err(CallError::Conflicted)
 }
 
@@ -254,6 +219,7 @@ impl CellCall {
             deadline: terms.deadline,
         };
         let ended = invoke::handle(invocation, self.request()).await;
+        self.remember_reveals(&tree);
         self.reached_out.fetch_or(tree.reached_out.load(Ordering::Relaxed), Ordering::Relaxed);
         tree.work.unpin().await;
         cell.counts.count(ended.result.as_ref().err());
@@ -274,7 +240,13 @@ impl CellCall {
                 }
                 discarded
             }
-            Err(Outcome::StorageFailed(error)) => Err(error.into()),
+            Err(Outcome::StorageFailed(error)) => {
+                let unit = Unit { audit: self.reveals(), ..Unit::default() };
+                if !unit.changes_nothing() {
+                    kernel.commit(unit).await?;
+                }
+                Err(error.into())
+            }
             Err(outcome) => {
                 // A failure that rests on reads which did not belong together is not the cell's.
                 if !tree.work.still_valid().await? {
@@ -286,6 +258,7 @@ impl CellCall {
                 unit.audit.push(self.entry(cell, AuditOutcome::Failure, outcome.label(), &outcome.message()));
                 let nested = self.add_failures(kernel, &tree, &mut unit);
                 kernel.commit(unit).await?;
+                self.forget_reveals();
                 self.judge_nested(kernel, nested).await;
                 if outcome.is_strike() {
                     self.judge(kernel, cell, pass, Verdict::Strike).await;
@@ -341,6 +314,7 @@ impl CellCall {
         }
         Ok(match kernel.commit(unit).await? {
             Committed::Committed(_) => {
+                self.forget_reveals();
                 self.judge_nested(kernel, nested).await;
                 Attempt::Reply(reply(response))
             }
@@ -372,6 +346,7 @@ impl CellCall {
         let nested = self.add_failures(kernel, tree, &mut unit);
         if !unit.changes_nothing() {
             kernel.commit(unit).await?;
+            self.forget_reveals();
         }
         self.judge_nested(kernel, nested).await;
         match response.status {
@@ -414,7 +389,7 @@ impl CellCall {
 
     /// Adds the reports of cells that failed below: their callers may have handled it, it happened all the same.
     fn add_failures(&self, kernel: &Kernel, tree: &Tree, unit: &mut Unit) -> Vec<NestedFailure> {
-        unit.audit.extend(tree.reveals());
+        unit.audit.extend(self.reveals());
         let failures = std::mem::take(&mut *tree.failures.lock().unwrap_or_else(PoisonError::into_inner));
         for NestedFailure { cell, report, .. } in &failures {
             let Some(report) = report else { continue };
@@ -426,6 +401,23 @@ impl CellCall {
             unit.audit.push(entry);
         }
         failures
+    }
+
+    fn remember_reveals(&self, tree: &Tree) {
+        let mut revealed = self.revealed.lock().unwrap_or_else(PoisonError::into_inner);
+        for entry in tree.reveals() {
+            if !revealed.iter().any(|known| known.target == entry.target) {
+                revealed.push(entry);
+            }
+        }
+    }
+
+    fn reveals(&self) -> Vec<AuditEntry> {
+        self.revealed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn forget_reveals(&self) {
+        self.revealed.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Counts how the call ended, once.

@@ -1,7 +1,7 @@
 //! The edge of cell routes: everything that is not in the URL table is looked up among the routes of active cells.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -11,7 +11,8 @@ use http::request::Parts;
 use super::edge::{self, Caller, RouteLabel};
 use super::problem::{Code, Problem};
 use crate::cell::outcome::Outcome;
-use crate::gateway::call::{self, CallError, CellCall};
+use crate::gateway::call::{self, CellCall};
+use crate::gateway::call_error::CallError;
 use crate::gateway::idempotency::{self, KeyError};
 use crate::gateway::resolve::{NoRoute, Target};
 use crate::kernel::Kernel;
@@ -40,8 +41,18 @@ pub async fn answer(kernel: Arc<Kernel>, request: Request<Body>) -> Response {
         let key = key.filter(|_| context.actor.tenant().is_some());
         let Parts { method, uri, headers, .. } = parts;
         let query = uri.query().map(str::to_owned);
-        let call =
-            CellCall { live, route, context, method, query, headers, body, key, reached_out: AtomicBool::default() };
+        let call = CellCall {
+            live,
+            route,
+            context,
+            method,
+            query,
+            headers,
+            body,
+            key,
+            reached_out: AtomicBool::default(),
+            revealed: Mutex::default(),
+        };
         let mut response = call::run(&kernel, call, permit).await.map_err(|error| problem_of(error, &target))?;
         response.extensions_mut().insert(RouteLabel(Arc::clone(&target.template)));
         Ok(response)

@@ -11,7 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::lifecycle::{self, Switch};
-use crate::cell::catalog::{ActiveCell, CanaryRecord, CellRecord, Quarantine, RetiredCell};
+use crate::cell::catalog::{ActiveCell, CanaryRecord, Catalog, CellRecord, Quarantine, RetiredCell};
 use crate::cell::difference;
 use crate::cell::gate::Counters;
 use crate::cell::invoke::{self, Invocation};
@@ -286,7 +286,8 @@ async fn try_out(operation: &Operation, version: &Arc<CellVersion>) -> Result<()
         tree: Arc::new(Tree::new(
             operation.context.clone(),
             Arc::new(Work::new(operation.kernel.storage.clone())),
-            Arc::clone(&operation.kernel.live.load().catalog),
+            // Without faults: they are for the versions that serve.
+            Arc::new(Catalog { given: Arc::clone(&operation.kernel.live.load().catalog.given), ..Catalog::default() }),
             Arc::clone(&operation.kernel.config.cell_settings),
         )),
         caller: None,
