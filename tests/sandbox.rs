@@ -18,4 +18,5 @@ mod supervisor;
 mod swap;
 mod traces;
 mod unit_of_work;
+mod usage;
 pub(crate) mod variant;

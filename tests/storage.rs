@@ -136,6 +136,7 @@ impl Subject {
             correlation_id: CorrelationId::new(&self.clock),
             details: serde_json::Map::new(),
             cell: None,
+            receipt: None,
         }
     }
 

@@ -2,6 +2,7 @@
 //! mutation commits with the mutation; an entry of a failure or a denial commits before the reply, unless a storm of its
 //! kind is being counted (`storm`).
 
+pub mod receipt;
 pub mod storm;
 
 use std::fmt;
@@ -11,6 +12,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use receipt::Receipt;
 
 use crate::id::{AuditId, CorrelationId, TenantId};
 
@@ -38,6 +41,9 @@ pub struct AuditEntry {
     /// The cell that ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cell: Option<CellReference>,
+    /// What its invocations cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Receipt>,
 }
 
 impl AuditEntry {

@@ -20,6 +20,7 @@ pub mod registry;
 pub mod rejection;
 pub mod report;
 pub mod signature;
+pub mod spent;
 pub mod stdio;
 pub mod store;
 pub mod supervisor;

@@ -61,6 +61,7 @@ impl Context {
             correlation_id: self.correlation,
             details: serde_json::Map::new(),
             cell: None,
+            receipt: None,
         }
     }
 }

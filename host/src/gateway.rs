@@ -3,6 +3,7 @@
 pub mod call;
 pub mod call_error;
 pub mod idempotency;
+pub mod meter;
 pub mod resolve;
 mod supervise;
 
@@ -61,6 +62,8 @@ pub struct Gateway {
     /// Idempotency keys whose first request is running on this node.
     pub running: idempotency::Running,
     lanes: Vec<Lane>,
+    /// What tenants used.
+    pub meter: meter::Meter,
     traps: AtomicU64,
 }
 
@@ -72,6 +75,7 @@ impl Gateway {
         let start = u64::try_from(clock.now().as_second()).unwrap_or(0);
         Self {
             running: idempotency::Running::default(),
+            meter: meter::Meter::default(),
             lanes: (0..LANES).map(|_| Lane::default()).collect(),
             traps: AtomicU64::new(start),
         }

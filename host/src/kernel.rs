@@ -15,8 +15,8 @@ use crate::cell::given::Vault;
 use crate::cell::registry::{self, Registry};
 use crate::clock::Clock;
 use crate::config::{Config, Migrations};
-use crate::gateway::Gateway;
 use crate::gateway::resolve::Live;
+use crate::gateway::{Gateway, meter};
 use crate::id::TenantId;
 use crate::limit;
 use crate::rbac::Directory;
@@ -159,6 +159,20 @@ impl Kernel {
         }
     }
 
+    /// Writes what was used since the last time.
+    pub async fn write_usage(&self) {
+        let counted = self.gateway.meter.take();
+        for some in counted.chunks(limit::USAGE_ACCOUNTS_PER_UNIT) {
+            let writes = some.iter().flat_map(|(account, used)| meter::writes(account, *used)).collect();
+            match self.commit_whole(Unit { writes, ..Unit::default() }).await {
+                Ok(_) => {}
+                // It may have been written: better a second of usage too little than one too much.
+                Err(CommitError::Unknown) => tracing::warn!("a second of usage may be lost"),
+                Err(_) => self.gateway.meter.put_back(some),
+            }
+        }
+    }
+
     async fn commit_whole(&self, unit: Unit) -> Result<Verdict, CommitError> {
         let kernel_writes = || unit.writes.iter().filter(|write| &*write.key().space.name == KERNEL_SPACE);
         let concerns_access = kernel_writes().any(Directory::concerns);
@@ -247,6 +261,7 @@ impl Kernel {
             task.abort();
         }
         self.write_storms(Ending::All).await;
+        self.write_usage().await;
         drop(self.committer.swap(None));
         let committing = self.committing.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = committing
@@ -264,5 +279,6 @@ async fn keep_house(kernel: Weak<Kernel>) {
         tokio::time::sleep(HOUSEKEEPING_PAUSE).await;
         let Some(kernel) = kernel.upgrade() else { return };
         kernel.write_storms(Ending::Closed).await;
+        kernel.write_usage().await;
     }
 }

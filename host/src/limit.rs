@@ -119,6 +119,8 @@ pub const STRIKES_MAX: u64 = 1000;
 pub const STRIKE_WINDOW_S_MAX: u64 = 86_400;
 /// Longest pause of a breaker that a manifest may name, in milliseconds: an hour.
 pub const BACKOFF_MS_MAX: u64 = 3_600_000;
+/// Accounts of usage that are written in one unit of work.
+pub const USAGE_ACCOUNTS_PER_UNIT: usize = 200;
 /// Bytes that a component of the standard world may leave in one of the host's buffers for bodies.
 pub const WASI_BODY_CHUNK_BYTES: usize = 16 * 1024;
 /// Bytes of one set of headers in the standard world, the request's own included.

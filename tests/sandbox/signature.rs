@@ -55,7 +55,7 @@ async fn without_keys_a_signature_is_kept_and_must_fit(test: TestKernel) {
     assert_eq!(made["signed_by"], Value::Null);
     let made = shop.upload_signed(&olga, "", &signed(&shop, &anna)).await.expect(201);
     assert_eq!(made["signed_by"], anna.key().to_string());
-    assert_eq!(version(&olga, "shop").await, made);
+    assert_eq!(version(&olga, "shop").await["signed_by"], made["signed_by"]);
     assert_eq!(shop.upload(&olga, "").await.expect(201), made, "the same content is the same version");
     let uploads = test.audit(&olga, "cell.upload").await;
     assert_eq!(uploads.len(), 2, "what changed nothing is not audited");

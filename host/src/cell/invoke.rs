@@ -11,6 +11,7 @@ use super::binding::{Effect, Request, Response};
 use super::fault::FaultPlace;
 use super::outcome::{Outcome, Stop};
 use super::proxy;
+use super::spent::Spent;
 use super::store::{CellStore, Purpose, Tree};
 use super::version::{CellVersion, World};
 use crate::limit;
@@ -50,6 +51,7 @@ pub struct Ended<T> {
 /// Calls the cell's handler, of whichever world.
 pub async fn handle(invocation: Invocation, request: Request) -> Ended<Response> {
     let output_bytes_max = usize::try_from(invocation.version.manifest.limits.output_kb * 1024).unwrap_or(usize::MAX);
+    let (tree, bytes_in) = (Arc::clone(&invocation.tree), request.body.len() as u64);
     let mut ended = run(invocation, Purpose::Handle, failure, async move |store, version| {
         let instance = version.instance.instantiate_async(&mut *store).await?;
         strike(store).await?;
@@ -63,6 +65,7 @@ pub async fn handle(invocation: Invocation, request: Request) -> Ended<Response>
         }
     })
     .await;
+    tree.carried(bytes_in, ended.result.as_ref().map_or(0, |response| response.body.len() as u64));
     if let Ok(response) = &ended.result
         && let Err(outcome) = check_response(response, output_bytes_max)
     {
@@ -124,12 +127,24 @@ where
     };
     let fuel_used = fuel.saturating_sub(store.get_fuel().unwrap_or(0));
     let fuel_charged = if result.is_ok() { fuel_used } else { fuel };
-    measure(
-        &version.name,
-        result.as_ref().map_or_else(Outcome::label, |_| "returned"),
-        started.elapsed(),
-        fuel_charged,
-    );
+    let outcome = result.as_ref().map_or_else(Outcome::label, |_| "returned");
+    measure(&version.name, outcome, started.elapsed(), fuel_charged);
+    let data = store.data_mut();
+    if purpose == Purpose::Handle {
+        let host_calls = std::mem::take(&mut data.by_interface);
+        data.tree.spend(Spent {
+            version,
+            outcome,
+            depth,
+            fuel_granted: fuel,
+            fuel_used,
+            fuel_charged,
+            wall: started.elapsed(),
+            host_calls,
+            bytes_in: 0,
+            bytes_out: 0,
+        });
+    }
     Ended { result, fuel_used, fuel_charged }
 }
 

@@ -126,7 +126,7 @@ async fn handle(
     request: Resource<HostOutgoingRequest>,
     options: Option<Resource<RequestOptions>>,
 ) -> HttpResult<Resource<HostFutureIncomingResponse>> {
-    store.enter().await.map_err(HttpError::trap)?;
+    store.enter("outbound").await.map_err(HttpError::trap)?;
     if store.tree.outbound_requests.fetch_add(1, Ordering::Relaxed) >= limit::OUTBOUND_REQUESTS_MAX {
         return Err(HttpError::trap(Stop::Limit("outbound")));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use wasmtime::ResourceLimiter;
@@ -14,9 +14,11 @@ use super::catalog::Catalog;
 use super::fault::{Armed, FaultPlace, Strike};
 use super::outbound::Outbound;
 use super::outcome::{Stop, TrapReport};
+use super::spent::{self, Spent};
 use super::stdio::Printer;
 use super::supervisor::{Pass, Trial};
 use super::version::CellVersion;
+use crate::audit::receipt::Receipt;
 use crate::audit::{AuditEntry, CellReference, Outcome, Party};
 use crate::context::Context;
 use crate::id::TenantId;
@@ -55,6 +57,8 @@ pub struct Tree {
     pub reached_out: AtomicBool,
     /// Failures below the outermost call.
     pub failures: Mutex<Vec<NestedFailure>>,
+    /// What the invocations spent, in the order in which they ended.
+    spent: Mutex<Vec<Spent>>,
     /// Secrets that were revealed.
     revealed: Mutex<Vec<(CellReference, String)>>,
 }
@@ -83,6 +87,7 @@ impl Tree {
             outbound_requests: AtomicU32::new(0),
             reached_out: AtomicBool::new(false),
             failures: Mutex::default(),
+            spent: Mutex::default(),
             revealed: Mutex::default(),
         }
     }
@@ -124,6 +129,29 @@ impl Tree {
 }
 
 impl Tree {
+    /// Remembers what an invocation spent.
+    pub fn spend(&self, spent: Spent) {
+        self.spent().push(spent);
+    }
+
+    /// Adds the bodies to the invocation that ended last.
+    pub fn carried(&self, bytes_in: u64, bytes_out: u64) {
+        if let Some(spent) = self.spent().last_mut() {
+            (spent.bytes_in, spent.bytes_out) = (bytes_in, bytes_out);
+        }
+    }
+
+    /// What the invocations spent so far.
+    pub fn spent(&self) -> MutexGuard<'_, Vec<Spent>> {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The receipt of the request.
+    #[must_use]
+    pub fn receipt(&self) -> Option<Receipt> {
+        spent::receipt(&self.spent())
+    }
+
     /// Failures so far.
     #[must_use]
     pub fn failed_count(&self) -> usize {
@@ -184,6 +212,8 @@ pub struct CellStore {
     pub purpose: Purpose,
     /// Host calls of this invocation.
     pub host_calls: u32,
+    /// The same by interface.
+    pub by_interface: Vec<(&'static str, u32)>,
     /// The door to the outside.
     pub outbound: Outbound,
     memory_bytes: usize,
@@ -220,14 +250,19 @@ impl CellStore {
             struck: None,
             purpose,
             host_calls: 0,
+            by_interface: Vec::new(),
             outbound: Outbound::default(),
             memory_bytes: 0,
         }
     }
 
     /// Begins a host call: counts it, and lets an armed fault strike.
-    pub async fn enter(&mut self) -> Result<(), Stop> {
+    pub async fn enter(&mut self, interface: &'static str) -> Result<(), Stop> {
         self.host_calls += 1;
+        match self.by_interface.iter_mut().find(|(name, _)| *name == interface) {
+            Some((_, count)) => *count += 1,
+            None => self.by_interface.push((interface, 1)),
+        }
         self.meet(FaultPlace::HostCall(self.host_calls)).await?;
         if self.tree.host_calls.fetch_add(1, Ordering::Relaxed) >= limit::HOST_CALLS_MAX {
             return Err(Stop::Limit("host_calls"));

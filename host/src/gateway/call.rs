@@ -219,6 +219,7 @@ impl CellCall {
             deadline: terms.deadline,
         };
         let ended = invoke::handle(invocation, self.request()).await;
+        kernel.gateway.meter.count(self.context.tenant(), self.context.now, &tree.spent());
         self.remember_reveals(&tree);
         self.reached_out.fetch_or(tree.reached_out.load(Ordering::Relaxed), Ordering::Relaxed);
         tree.work.unpin().await;
@@ -255,7 +256,7 @@ impl CellCall {
                 let report = cell.version.report(&self.context, &outcome);
                 let mut unit = Unit::default();
                 unit.writes.push(trap_write(kernel, &cell.version.reference.name, &report));
-                unit.audit.push(self.entry(cell, AuditOutcome::Failure, outcome.label(), &outcome.message()));
+                unit.audit.push(self.entry_of(cell, &tree, AuditOutcome::Failure, outcome.label(), &outcome.message()));
                 let nested = self.add_failures(kernel, &tree, &mut unit);
                 kernel.commit(unit).await?;
                 self.forget_reveals();
@@ -301,7 +302,7 @@ impl CellCall {
         let mut unit = tree.work.finish();
         if changes || always {
             let status = response.status.to_string();
-            unit.audit.insert(0, self.entry(cell, AuditOutcome::Success, "returned", &status));
+            unit.audit.insert(0, self.entry_of(cell, tree, AuditOutcome::Success, "returned", &status));
         }
         unit.reply = reply_key.map(|key| self.stored_reply(key, &response));
         let nested = self.add_failures(kernel, tree, &mut unit);
@@ -341,7 +342,7 @@ impl CellCall {
         let mut unit = Unit::default();
         if failed {
             let message = format!("answered {}", response.status);
-            unit.audit.push(self.entry(cell, AuditOutcome::Failure, "returned", &message));
+            unit.audit.push(self.entry_of(cell, tree, AuditOutcome::Failure, "returned", &message));
         }
         let nested = self.add_failures(kernel, tree, &mut unit);
         if !unit.changes_nothing() {
@@ -374,6 +375,18 @@ impl CellCall {
             created_at: self.context.now,
             expires_at: self.context.now.saturating_add(limit::IDEMPOTENCY_LIFE).unwrap_or(self.context.now),
         }
+    }
+
+    /// An entry with the receipt of what ran.
+    fn entry_of(
+        &self,
+        cell: &ActiveCell,
+        tree: &Tree,
+        outcome: AuditOutcome,
+        ended: &str,
+        message: &str,
+    ) -> AuditEntry {
+        AuditEntry { receipt: tree.receipt(), ..self.entry(cell, outcome, ended, message) }
     }
 
     fn entry(&self, cell: &ActiveCell, outcome: AuditOutcome, ended: &str, message: &str) -> AuditEntry {

@@ -17,4 +17,5 @@ pub mod probe;
 pub mod role;
 pub mod session;
 pub mod tenant;
+pub mod usage;
 pub mod user;

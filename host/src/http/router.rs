@@ -12,7 +12,7 @@ use super::operation::Route;
 use super::problem::{Code, Problem};
 use super::route::{
     audit, bootstrap, cell, cell_config, cell_route, cell_secret, chaos, documentation, event, key, lifecycle,
-    permission, probe, role, session, tenant, user,
+    permission, probe, role, session, tenant, usage, user,
 };
 use super::{cell as cell_edge, edge};
 use crate::kernel::Kernel;
@@ -86,6 +86,8 @@ pub fn table() -> Vec<Route> {
         Route::new(GET,    "/api/v1/cells/{name}/secrets",       "cell.secret.list",      "List the secrets of a cell, without their values.", cell_secret::list),
         Route::new(PUT,    "/api/v1/cells/{name}/secrets/{key}", "cell.secret.set",       "Give a cell a secret.", cell_secret::set),
         Route::new(DELETE, "/api/v1/cells/{name}/secrets/{key}", "cell.secret.delete",    "Remove a secret of a cell.", cell_secret::delete),
+
+        Route::new(GET,    "/api/v1/usage",                      "usage.list",            "What my tenant used of which cell on which day.", usage::list),
 
         Route::new(GET,    "/api/v1/routes",                     "route.list",            "List the routes of cells.", cell_route::list),
         Route::new(POST,   "/api/v1/routes",                     "route.create",          "Add a route to a cell.", cell_route::create),

@@ -77,6 +77,8 @@ permissions! {
     RouteRead = "kernel.route.read", Platform;
     /// Add and remove routes.
     RouteWrite = "kernel.route.write", Platform;
+    /// See what the tenant's calls of cells used.
+    UsageRead = "kernel.usage.read", Tenant;
     /// Inject faults.
     ChaosInject = "kernel.chaos.inject", Platform;
 }

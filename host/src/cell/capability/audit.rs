@@ -11,7 +11,7 @@ use crate::{event, limit};
 
 impl Host for CellStore {
     async fn note(&mut self, action: String, details: String) -> wasmtime::Result<Result<(), Error>> {
-        self.enter().await?;
+        self.enter("audit").await?;
         if self.tenant().is_none() {
             return Ok(Err(Error::NoTenant));
         }

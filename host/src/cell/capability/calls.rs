@@ -41,7 +41,7 @@ async fn call(
     cell: &str,
     mut request: Request,
 ) -> wasmtime::Result<Result<Response, Error>> {
-    store.data_mut().enter().await?;
+    store.data_mut().enter("calls").await?;
     let callee =
         match find(store.data(), cell).and_then(|callee| permit(store.data(), &callee, &request).map(|()| callee)) {
             Ok(callee) => callee,
@@ -125,7 +125,7 @@ async fn answer(
 
 /// Asks how a cell is. It is no call that could close its breaker or count in a trial.
 async fn health(mut store: StoreContextMut<'_, CellStore>, cell: &str) -> wasmtime::Result<Result<Status, Error>> {
-    store.data_mut().enter().await?;
+    store.data_mut().enter("calls").await?;
     let tree = Arc::clone(&store.data().tree);
     let callee = match find(store.data(), cell) {
         Ok(callee) if callee.quarantine.is_some() => {

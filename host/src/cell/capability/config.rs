@@ -5,7 +5,7 @@ use crate::cell::store::CellStore;
 
 impl Host for CellStore {
     async fn get(&mut self, name: String) -> wasmtime::Result<Result<Option<String>, Error>> {
-        self.enter().await?;
+        self.enter("config").await?;
         if !self.version.manifest.capabilities.config.contains(&name) {
             return Ok(Err(Error::Denied(format!("add {name:?} to config in [capabilities] of cell.toml"))));
         }

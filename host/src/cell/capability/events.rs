@@ -16,7 +16,7 @@ impl Host for CellStore {
         subject: Option<String>,
         data: String,
     ) -> wasmtime::Result<Result<String, Error>> {
-        self.enter().await?;
+        self.enter("events").await?;
         let Some(tenant) = self.tenant() else { return Ok(Err(Error::NoTenant)) };
         if let Err(refused) = self.check(&kind, subject.as_deref(), &data) {
             return Ok(Err(refused));

@@ -11,7 +11,7 @@ use crate::limit;
 
 impl Host for CellStore {
     async fn write(&mut self, level: Level, mut message: String) -> wasmtime::Result<()> {
-        self.enter().await?;
+        self.enter("log").await?;
         if self.tree.log_lines.fetch_add(1, Ordering::Relaxed) >= limit::LOG_LINES_PER_CALL_MAX {
             return Err(Stop::Limit("log").into());
         }

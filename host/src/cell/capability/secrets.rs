@@ -15,7 +15,7 @@ pub struct Secret {
 
 impl Host for CellStore {
     async fn get(&mut self, name: String) -> wasmtime::Result<Result<Resource<Secret>, Error>> {
-        self.enter().await?;
+        self.enter("secrets").await?;
         if !self.version.manifest.capabilities.secrets.contains(&name) {
             return Ok(Err(Error::Denied(format!("add {name:?} to secrets in [capabilities] of cell.toml"))));
         }
@@ -29,7 +29,7 @@ impl Host for CellStore {
 
 impl HostSecret for CellStore {
     async fn reveal(&mut self, handle: Resource<Secret>) -> wasmtime::Result<Result<String, Error>> {
-        self.enter().await?;
+        self.enter("secrets").await?;
         if self.purpose == Purpose::Health {
             // Nobody's request would answer for it.
             return Ok(Err(Error::Denied("a health check cannot reveal a secret".into())));

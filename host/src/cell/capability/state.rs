@@ -29,7 +29,7 @@ impl Host for CellStore {
     }
 
     async fn get_many(&mut self, keys: Vec<String>) -> Answer<Vec<Option<Vec<u8>>>> {
-        self.enter().await?;
+        self.enter("state").await?;
         let space = or_answer!(self.space().ok_or(Error::NoTenant));
         if keys.len() > limit::STATE_PAGE_MAX as usize {
             return Ok(Err(Error::TooLarge(format!("at most {} keys at once", limit::STATE_PAGE_MAX))));
@@ -67,7 +67,7 @@ impl Host for CellStore {
     }
 
     async fn list(&mut self, prefix: String, after: Option<String>, limit: u32) -> Answer<Vec<Entry>> {
-        self.enter().await?;
+        self.enter("state").await?;
         let space = or_answer!(self.space().ok_or(Error::NoTenant));
         if !(1..=limit::STATE_PAGE_MAX).contains(&limit) {
             return Ok(Err(Error::TooLarge(format!("limit must be between 1 and {}", limit::STATE_PAGE_MAX))));
@@ -98,7 +98,7 @@ impl Host for CellStore {
 impl CellStore {
     /// Counts the host call and names the key in the cell's own space.
     async fn begin(&mut self, key: String) -> wasmtime::Result<Result<StateKey, Error>> {
-        self.enter().await?;
+        self.enter("state").await?;
         Ok(self.space().ok_or(Error::NoTenant).and_then(|space| own_key(&space, key)))
     }
 }
