@@ -47,8 +47,8 @@ pub struct Kernel {
     /// Running requests.
     pub gateway: Gateway,
     storm: Storm,
-    /// Held while storms are written: a stop waits for it.
-    storm_writing: tokio::sync::Mutex<()>,
+    /// Held while storms or usage are written: a stop waits for it, and so does who reads usage.
+    writing: tokio::sync::Mutex<()>,
     system: OnceLock<TenantId>,
     committer: ArcSwapOption<Committer>,
     committing: Mutex<Option<JoinHandle<()>>>,
@@ -103,7 +103,7 @@ impl Kernel {
             live: ArcSwap::default(),
             registry: Registry::new(config.cell_keys.clone(), compiler, vault),
             storm: Storm::default(),
-            storm_writing: tokio::sync::Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
             system: OnceLock::new(),
             committer: ArcSwapOption::from_pointee(committer),
             committing: Mutex::new(Some(committing)),
@@ -149,7 +149,7 @@ impl Kernel {
 
     /// Writes the counts of storms whose window has closed, or of all.
     pub async fn write_storms(&self, ending: Ending) {
-        let _alone = self.storm_writing.lock().await;
+        let _alone = self.writing.lock().await;
         let due = self.storm.due(ending, &self.clock);
         for entries in due.chunks(limit::COMMIT_BATCH_MAX) {
             let unit = Unit { audit: entries.to_vec(), ..Unit::default() };
@@ -161,6 +161,7 @@ impl Kernel {
 
     /// Writes what was used since the last time.
     pub async fn write_usage(&self) {
+        let _alone = self.writing.lock().await;
         let counted = self.gateway.meter.take();
         for some in counted.chunks(limit::USAGE_ACCOUNTS_PER_UNIT) {
             let writes = some.iter().flat_map(|(account, used)| meter::writes(account, *used)).collect();
@@ -257,7 +258,7 @@ impl Kernel {
     pub async fn stop(&self) {
         let keeping = self.housekeeping.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = keeping {
-            let _idle = self.storm_writing.lock().await;
+            let _idle = self.writing.lock().await;
             task.abort();
         }
         self.write_storms(Ending::All).await;
