@@ -18,8 +18,9 @@ use std::time::Instant;
 use crate::audit::{AuditQuery, StoredEntry};
 use crate::event::{EventQuery, StoredEvent};
 use crate::id::{AuditId, BatchId, NodeId, TenantId};
+use crate::limit;
 use crate::state::unit::{Read, ReplyKey, StoredReply, Unit, Verdict};
-use crate::state::{Entry, Scan, StateKey, Versioned};
+use crate::state::{Entry, Scan, Space, StateKey, Versioned};
 
 pub use postgres::PostgresStorage;
 pub use sqlite::SqliteStorage;
@@ -97,6 +98,21 @@ impl Storage {
     /// The entries of a range in key order, in one snapshot.
     pub async fn scan(&self, scan: &Scan) -> Result<Vec<Entry>, StorageError> {
         on_backend!(self, backend => backend.scan(scan).await)
+    }
+
+    /// Every entry under a prefix in key order, page by page: each page is one snapshot, all of them together are not.
+    pub async fn scan_all(&self, space: Space, prefix: &str) -> Result<Vec<Entry>, StorageError> {
+        let mut scan = Scan { space, prefix: prefix.to_owned(), after: None, limit: limit::STATE_PAGE_MAX };
+        let mut entries = Vec::new();
+        loop {
+            let page = self.scan(&scan).await?;
+            let full = page.len() >= limit::STATE_PAGE_MAX as usize;
+            scan.after = page.last().map(|entry| entry.key.clone());
+            entries.extend(page);
+            if !full {
+                return Ok(entries);
+            }
+        }
     }
 
     /// Whether everything that was read is still so, judged in one snapshot.

@@ -109,6 +109,12 @@ impl Gate {
         }
     }
 
+    /// Calls that may run at once.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.slots_max
+    }
+
     /// Calls that run now.
     #[must_use]
     pub fn running(&self) -> u32 {

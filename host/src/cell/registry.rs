@@ -19,7 +19,7 @@ use super::version::{CellVersion, VersionRecord, digest_of};
 use crate::config::Chaos;
 use crate::id::TenantId;
 use crate::limit;
-use crate::state::{Scan, Space, StateKey};
+use crate::state::{Space, StateKey};
 use crate::storage::{Storage, StorageError};
 
 /// Versions kept loaded for each cell beside the active one: uploads that wait for their activation.
@@ -45,7 +45,6 @@ pub struct Registry {
 /// What a cell keeps while its versions change.
 #[derive(Clone, Debug)]
 struct Kept {
-    concurrency: u32,
     generation: u64,
     gate: Arc<Gate>,
     counts: Arc<Counts>,
@@ -277,15 +276,13 @@ impl Registry {
         let concurrency = version.manifest.limits.concurrency;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = kept.entry(record.name.clone()).or_insert_with(|| Kept {
-            concurrency,
             generation: record.generation,
             gate: Arc::new(Gate::new(concurrency)),
             counts: Arc::default(),
             supervisor: Arc::default(),
             tried: None,
         });
-        if kept.concurrency != concurrency {
-            kept.concurrency = concurrency;
+        if kept.gate.slots() != concurrency {
             kept.gate = Arc::new(Gate::new(concurrency));
         }
         if kept.generation != record.generation {
@@ -309,20 +306,8 @@ async fn read_one<T: DeserializeOwned>(storage: &Storage, key: StateKey) -> Resu
 }
 
 async fn read_all<T: DeserializeOwned>(storage: &Storage, prefix: &str) -> Result<Vec<T>, StorageError> {
-    const PAGE: u32 = 500;
-    let mut records = Vec::new();
-    let mut scan = Scan { space: platform(), prefix: prefix.to_owned(), after: None, limit: PAGE };
-    loop {
-        let page = storage.scan(&scan).await?;
-        let full = page.len() >= PAGE as usize;
-        scan.after = page.last().map(|entry| entry.key.clone());
-        for entry in page {
-            records.push(decode(&entry.key, &entry.versioned.value)?);
-        }
-        if !full {
-            return Ok(records);
-        }
-    }
+    let entries = storage.scan_all(platform(), prefix).await?;
+    entries.into_iter().map(|entry| decode(&entry.key, &entry.versioned.value)).collect()
 }
 
 fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, StorageError> {

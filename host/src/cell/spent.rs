@@ -1,13 +1,11 @@
 //! What an invocation spent, as cheap to write down as it can be: a receipt is made of it only for an audit entry.
 
-use std::fmt::Write;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use wasmtime::OperatorCost;
 
-use super::version::CellVersion;
+use super::version::{CellVersion, digest_of};
 use crate::audit::receipt::Receipt;
 
 /// What one invocation spent.
@@ -36,15 +34,7 @@ pub struct Spent {
 }
 
 /// The table that the engine counts by, as a hash: two receipts can be compared when it is the same.
-static COST_TABLE: LazyLock<String> = LazyLock::new(|| {
-    let table = format!("{:?}", OperatorCost::default());
-    let hash = digest::digest(&digest::SHA256, table.as_bytes());
-    hash.as_ref().iter().fold(String::from("sha256:"), |mut text, byte| {
-        // Writing into a string has no way to fail.
-        _ = write!(text, "{byte:02x}");
-        text
-    })
-});
+static COST_TABLE: LazyLock<String> = LazyLock::new(|| digest_of(format!("{:?}", OperatorCost::default()).as_bytes()));
 
 impl Spent {
     fn receipt(&self) -> Receipt {

@@ -15,7 +15,7 @@ use super::linker;
 use super::manifest::Manifest;
 use super::outcome::{Outcome, TrapReport};
 use super::rejection::{Reason, ReasonCode};
-use super::signature::Signature;
+use super::signature::{Signature, hex};
 use super::store::CellStore;
 use crate::audit::CellReference;
 use crate::context::Context;
@@ -220,9 +220,8 @@ async fn off_thread<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static)
     })
 }
 
-/// SHA-256 of a component as it stands in records: `sha256:` and hex.
+/// SHA-256 of bytes as it stands in records: `sha256:` and hex.
 #[must_use]
-pub fn digest_of(wasm: &[u8]) -> String {
-    let hash = digest::digest(&digest::SHA256, wasm);
-    hash.as_ref().iter().fold(String::from("sha256:"), |text, byte| format!("{text}{byte:02x}"))
+pub fn digest_of(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex(digest::digest(&digest::SHA256, bytes).as_ref()))
 }

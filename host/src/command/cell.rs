@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::lifecycle::{Activate, Change, Delete, Logs};
-use super::output::{Failure, say, say_json, say_table};
+use super::output::{Failure, say, say_json, say_table, text};
 use super::secret::Secret;
 use super::sign::{Sign, remove_stale, signature_beside};
 use super::toolchain;
@@ -242,8 +242,4 @@ pub(super) fn read(file: &Path, manifest: Option<PathBuf>) -> Result<(String, Ve
         .map_err(|cause| Failure(format!("{}: {cause}; name the manifest with --manifest", manifest.display())))?;
     let component = std::fs::read(file).map_err(|cause| Failure(format!("{}: {cause}", file.display())))?;
     Ok((text, component))
-}
-
-fn text(value: &Value, name: &str) -> String {
-    value.get(name).and_then(Value::as_str).unwrap_or("-").to_owned()
 }

@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::output::{Failure, say, say_json, say_table};
+use super::output::{Failure, say, say_json, say_table, text};
 
 /// Inject faults into cells.
 #[derive(Debug, Subcommand)]
@@ -125,8 +125,4 @@ impl Inject {
         }
         body
     }
-}
-
-fn text(value: &Value, name: &str) -> String {
-    value.get(name).and_then(Value::as_str).unwrap_or("-").to_owned()
 }

@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::output::{Failure, say, say_json, say_table};
+use super::output::{Failure, say, say_json, say_table, text};
 
 /// A cell and why something is done to it.
 #[derive(Debug, Args)]
@@ -111,8 +111,4 @@ impl Logs {
         let rows: Vec<Vec<String>> = lines.iter().rev().map(row).collect();
         say_table(&["AT", "LEVEL", "VERSION", "CORRELATION", "MESSAGE"], &rows)
     }
-}
-
-fn text(value: &Value, name: &str) -> String {
-    value.get(name).and_then(Value::as_str).unwrap_or("-").to_owned()
 }

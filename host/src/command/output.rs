@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
+use serde_json::Value;
 
 /// A command that did not do what was asked; the sentence says why and what to do.
 #[derive(Debug)]
@@ -29,6 +30,11 @@ pub fn say(text: impl std::fmt::Display) -> Result<(), Failure> {
 /// Prints data as indented JSON.
 pub fn say_json(data: &impl Serialize) -> Result<(), Failure> {
     say(serde_json::to_string_pretty(data)?)
+}
+
+/// A text of an answer, or a dash where there is none.
+pub fn text(value: &Value, name: &str) -> String {
+    value.get(name).and_then(Value::as_str).unwrap_or("-").to_owned()
 }
 
 /// Prints rows in columns as wide as their widest cell.

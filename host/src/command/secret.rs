@@ -9,7 +9,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::output::{Failure, say, say_json, say_table};
+use super::output::{Failure, say, say_json, say_table, text};
 
 /// Give a cell secrets, list their names, take them back.
 #[derive(Debug, Subcommand)]
@@ -95,7 +95,6 @@ impl List {
         if self.client.json {
             return say_json(&secrets);
         }
-        let text = |secret: &Value, name: &str| secret.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
         let row = |secret: &Value| vec![text(secret, "name"), text(secret, "updated_at")];
         say_table(&["NAME", "SET AT"], &secrets.iter().map(row).collect::<Vec<_>>())
     }

@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::cell::{CellPath, find};
-use crate::cell::given::{SettingRecord, setting_key, valid_name};
+use crate::cell::given::{SettingRecord, secret_key, setting_key, valid_name};
 use crate::http::input::{Json, Path};
 use crate::http::operation::Operation;
 use crate::http::output::{NoContent, Ok200, Page};
@@ -13,7 +14,7 @@ use crate::http::problem::Problem;
 use crate::limit;
 use crate::rbac::permission::CellOperate;
 use crate::rbac::permit::Permit;
-use crate::state::Scan;
+use crate::state::{Scan, StateKey};
 
 /// Names a setting or a secret of a cell.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -67,7 +68,7 @@ pub async fn set(
     find(&operation, &cell).await?;
     let key = setting_key(&cell, &name);
     if operation.work.read(&key).await?.is_none() {
-        check_room(list_all(&operation, &cell).await?.len())?;
+        check_room(list_all::<SettingRecord>(&operation, setting_key(&cell, "")).await?.len())?;
     }
     operation.target("setting", format!("{cell}/{name}"));
     operation.detail("value", body.value.as_str());
@@ -98,7 +99,8 @@ pub async fn list(
     Path(path): Path<CellPath>,
 ) -> Result<Ok200<Page<SettingView>>, Problem> {
     find(&operation, &path.name).await?;
-    let mut data: Vec<SettingView> = list_all(&operation, &path.name).await?.into_iter().map(view).collect();
+    let stored = list_all(&operation, setting_key(&path.name, "")).await?;
+    let mut data: Vec<SettingView> = stored.into_iter().map(view).collect();
     for (name, value) in operation.kernel.config.cell_settings.get(&path.name).into_iter().flatten() {
         if !data.iter().any(|stored| stored.name == *name) {
             data.push(SettingView { name: name.clone(), value: value.clone(), updated_at: None });
@@ -117,18 +119,24 @@ pub fn check_room(present: usize) -> Result<(), Problem> {
     Err(Problem::invalid("/path/key", format!("the cell has {most} of them already; remove one first")))
 }
 
-async fn list_all(operation: &Operation, cell: &str) -> Result<Vec<SettingRecord>, Problem> {
-    let prefix = setting_key(cell, "");
-    let scan = Scan { space: prefix.space, prefix: prefix.key, after: None, limit: limit::GIVEN_PER_CELL_MAX };
-    Ok(operation.work.load_page::<SettingRecord>(&scan).await?.into_iter().map(|(_, record)| record).collect())
+/// The records under the prefix of a cell's settings or secrets.
+pub async fn list_all<T: DeserializeOwned>(operation: &Operation, all: StateKey) -> Result<Vec<T>, Problem> {
+    Ok(operation.work.load_page::<T>(&scan(all)).await?.into_iter().map(|(_, record)| record).collect())
 }
 
-/// Removes every stored setting of a cell.
+/// Removes every stored setting and every secret of a cell.
 pub async fn delete_of(operation: &Operation, cell: &str) -> Result<(), Problem> {
-    for record in list_all(operation, cell).await? {
-        operation.work.delete(setting_key(cell, &record.name))?;
+    for all in [setting_key(cell, ""), secret_key(cell, "")] {
+        let space = all.space.clone();
+        for (key, _) in operation.work.list(&scan(all)).await? {
+            operation.work.delete(space.key(key))?;
+        }
     }
     Ok(())
+}
+
+fn scan(all: StateKey) -> Scan {
+    Scan { space: all.space, prefix: all.key, after: None, limit: limit::GIVEN_PER_CELL_MAX }
 }
 
 fn view(record: SettingRecord) -> SettingView {

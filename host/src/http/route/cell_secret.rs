@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cell::{CellPath, find};
-use super::cell_config::{GivenPath, check_room};
+use super::cell_config::{GivenPath, check_room, list_all};
 use crate::cell::given::{SecretRecord, sealed_for, secret_key};
 use crate::http::input::{Json, Path};
 use crate::http::operation::Operation;
@@ -16,7 +16,6 @@ use crate::http::problem::Problem;
 use crate::limit;
 use crate::rbac::permission::CellOperate;
 use crate::rbac::permit::Permit;
-use crate::state::Scan;
 
 /// A secret's value. Neither a log line nor a reply shows it.
 #[derive(Deserialize, JsonSchema)]
@@ -59,7 +58,7 @@ pub async fn set(
     let now = operation.context.now;
     let before = operation.work.load::<SecretRecord>(&key).await?;
     if before.is_none() {
-        check_room(list_all(&operation, cell).await?.len())?;
+        check_room(list_all::<SecretRecord>(&operation, secret_key(cell, "")).await?.len())?;
     }
     let sealed = operation.kernel.config.master_key.seal(&sealed_for(cell, name), body.value.as_bytes());
     let created_at = before.map_or(now, |record| record.created_at);
@@ -91,22 +90,8 @@ pub async fn list(
     Path(path): Path<CellPath>,
 ) -> Result<Ok200<Page<SecretView>>, Problem> {
     find(&operation, &path.name).await?;
-    let data = list_all(&operation, &path.name).await?.into_iter().map(view).collect();
+    let data = list_all(&operation, secret_key(&path.name, "")).await?.into_iter().map(view).collect();
     Ok(Ok200(Page { data, next_cursor: None }))
-}
-
-async fn list_all(operation: &Operation, cell: &str) -> Result<Vec<SecretRecord>, Problem> {
-    let prefix = secret_key(cell, "");
-    let scan = Scan { space: prefix.space, prefix: prefix.key, after: None, limit: limit::GIVEN_PER_CELL_MAX };
-    Ok(operation.work.load_page::<SecretRecord>(&scan).await?.into_iter().map(|(_, record)| record).collect())
-}
-
-/// Removes every secret of a cell.
-pub async fn delete_of(operation: &Operation, cell: &str) -> Result<(), Problem> {
-    for record in list_all(operation, cell).await? {
-        operation.work.delete(secret_key(cell, &record.name))?;
-    }
-    Ok(())
 }
 
 fn view(record: SecretRecord) -> SecretView {

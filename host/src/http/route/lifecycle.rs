@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::cell::{self, CellPath, CellView, VersionView};
-use super::{cell_config, cell_route, cell_secret, cell_signature, chaos};
+use super::{cell_config, cell_route, cell_signature, chaos};
 use crate::cell::catalog::{CanaryRecord, CellRecord, Quarantine, QuarantinedBy, RetiredCell};
 use crate::cell::gate::LogLine;
 use crate::cell::manifest::Manifest;
@@ -208,11 +208,11 @@ pub async fn restart(
     _permit: Permit<CellOperate>,
     (Path(path), OptionalJson(body)): (Path<CellPath>, OptionalJson<Because>),
 ) -> Result<Ok200<CellView>, Problem> {
-    begin(&operation, &path.name, body.reason)?;
-    let mut record = cell::find(&operation, &path.name).await?;
-    record.restarts += 1;
-    record.generation += 1;
-    saved(&operation, record).await
+    change(&operation, &path.name, body.reason, |record| {
+        record.restarts += 1;
+        record.generation += 1;
+    })
+    .await
 }
 
 /// `POST /api/v1/cells/{name}/quarantine`: takes the cell out of service until it is released.
@@ -221,14 +221,9 @@ pub async fn quarantine(
     _permit: Permit<CellOperate>,
     (Path(path), OptionalJson(body)): (Path<CellPath>, OptionalJson<Because>),
 ) -> Result<Ok200<CellView>, Problem> {
-    begin(&operation, &path.name, body.reason.clone())?;
-    let mut record = cell::find(&operation, &path.name).await?;
-    record.quarantine = Some(Quarantine {
-        since: operation.context.now,
-        by: QuarantinedBy::Operator,
-        reason: body.reason.unwrap_or_default(),
-    });
-    saved(&operation, record).await
+    let reason = body.reason.clone().unwrap_or_default();
+    let quarantine = Quarantine { since: operation.context.now, by: QuarantinedBy::Operator, reason };
+    change(&operation, &path.name, body.reason, |record| record.quarantine = Some(quarantine)).await
 }
 
 /// `POST /api/v1/cells/{name}/release`: ends a quarantine and forgets strikes.
@@ -237,15 +232,15 @@ pub async fn release(
     _permit: Permit<CellOperate>,
     (Path(path), OptionalJson(body)): (Path<CellPath>, OptionalJson<Because>),
 ) -> Result<Ok200<CellView>, Problem> {
-    begin(&operation, &path.name, body.reason)?;
-    let mut record = cell::find(&operation, &path.name).await?;
-    record.quarantine = None;
-    record.generation += 1;
-    saved(&operation, record).await
+    change(&operation, &path.name, body.reason, |record| {
+        record.quarantine = None;
+        record.generation += 1;
+    })
+    .await
 }
 
-/// `DELETE /api/v1/cells/{name}`: takes it out of service for good, with its faults, settings and secrets, and the routes that operators gave it. Its
-/// versions stay as evidence of what ran, and the state of its tenants stays theirs.
+/// `DELETE /api/v1/cells/{name}`: takes it out of service for good, with its faults, settings and secrets, and the routes
+/// that operators gave it. Its versions stay as evidence of what ran, and the state of its tenants stays theirs.
 pub async fn delete(
     operation: Operation,
     _permit: Permit<CellDeploy>,
@@ -256,7 +251,6 @@ pub async fn delete(
     let record = cell::find(&operation, &path.name).await?;
     cell_route::delete_of(&operation, &path.name).await?;
     chaos::delete_of(&operation, &path.name).await?;
-    cell_secret::delete_of(&operation, &path.name).await?;
     cell_config::delete_of(&operation, &path.name).await?;
     operation.detail("version", record.active);
     let by_operator = record.quarantine.filter(|quarantine| quarantine.by == QuarantinedBy::Operator);
@@ -289,6 +283,19 @@ fn begin(operation: &Operation, name: &str, reason: Option<String>) -> Result<()
     }
     operation.detail("reason", reason);
     Ok(())
+}
+
+/// A verb that changes nothing but the cell's record.
+async fn change(
+    operation: &Operation,
+    name: &str,
+    reason: Option<String>,
+    change: impl FnOnce(&mut CellRecord),
+) -> Result<Ok200<CellView>, Problem> {
+    begin(operation, name, reason)?;
+    let mut record = cell::find(operation, name).await?;
+    change(&mut record);
+    saved(operation, record).await
 }
 
 async fn saved(operation: &Operation, record: CellRecord) -> Result<Ok200<CellView>, Problem> {

@@ -13,10 +13,9 @@ use crate::http::operation::Operation;
 use crate::http::output::{Ok200, Page};
 use crate::http::problem::Problem;
 use crate::id::TenantId;
-use crate::limit;
 use crate::rbac::permission::UsageRead;
 use crate::rbac::permit::Permit;
-use crate::state::{Scan, Space};
+use crate::state::Space;
 use crate::storage::plan::parse_counter;
 
 /// Which usage; what matches everything given.
@@ -103,26 +102,16 @@ async fn read(
     cell: Option<&str>,
     all: &mut BTreeMap<(String, Date), [i64; 4]>,
 ) -> Result<(), Problem> {
-    let prefix = meter::prefix(cell);
-    let mut scan = Scan { space: Space::kernel(tenant), prefix, after: None, limit: limit::STATE_PAGE_MAX };
-    loop {
-        let page = operation.kernel.storage.scan(&scan).await?;
-        let full = page.len() >= limit::STATE_PAGE_MAX as usize;
-        scan.after = page.last().map(|entry| entry.key.clone());
-        for entry in page {
-            let mut parts = entry.key.split('/').skip(1);
-            let (Some(cell), Some(day), Some(name)) = (parts.next(), parts.next(), parts.next()) else { continue };
-            let (Ok(day), Some(place)) = (day.parse(), meter::COUNTERS.iter().position(|counter| *counter == name))
-            else {
-                continue;
-            };
-            let counters = all.entry((cell.to_owned(), day)).or_default();
-            if let (Some(counter), Some(value)) = (counters.get_mut(place), parse_counter(&entry.versioned.value)) {
-                *counter = counter.saturating_add(value);
-            }
-        }
-        if !full {
-            return Ok(());
+    let entries = operation.kernel.storage.scan_all(Space::kernel(tenant), &meter::prefix(cell)).await?;
+    for entry in entries {
+        let mut parts = entry.key.split('/').skip(1);
+        let (Some(cell), Some(day), Some(name)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let place = meter::COUNTERS.iter().position(|counter| *counter == name);
+        let (Ok(day), Some(place)) = (day.parse(), place) else { continue };
+        let counters = all.entry((cell.to_owned(), day)).or_default();
+        if let (Some(counter), Some(value)) = (counters.get_mut(place), parse_counter(&entry.versioned.value)) {
+            *counter = counter.saturating_add(value);
         }
     }
+    Ok(())
 }
