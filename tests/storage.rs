@@ -39,6 +39,7 @@ mod migration;
 mod model;
 mod open;
 mod state;
+mod sweep;
 
 /// A migrated database and a kernel process that uses it.
 struct Subject {

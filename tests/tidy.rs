@@ -32,7 +32,7 @@ const MODULES: [(&str, &[&str]); 9] = [
 ];
 
 /// What everything may use, and what itself uses nothing.
-const LEAVES: [&str; 7] = ["address", "clock", "config", "context", "id", "limit", "telemetry"];
+const LEAVES: [&str; 8] = ["address", "background", "clock", "config", "context", "id", "limit", "telemetry"];
 
 /// What builds and starts the others, so it knows all of them.
 const ROOTS: [&str; 4] = ["main", "lib", "kernel", "command"];

@@ -4,6 +4,7 @@ pub mod binding;
 pub mod capability;
 pub mod catalog;
 pub mod compiled;
+pub mod course;
 pub mod difference;
 pub mod engine;
 pub mod fault;

@@ -58,6 +58,9 @@ pub struct Kernel {
 /// Time between two looks at what waits to be written in the background.
 const HOUSEKEEPING_PAUSE: Duration = Duration::from_secs(1);
 
+/// Time between two sweeps while there is more to remove.
+const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+
 /// Where compiled code is kept. It can be removed at any time; the next start takes longer.
 #[must_use]
 pub fn compiled_dir(data_dir: &Path) -> PathBuf {
@@ -174,6 +177,23 @@ impl Kernel {
         }
     }
 
+    /// Forgets stored replies whose time is over.
+    pub async fn sweep(&self) {
+        for _ in 0..limit::SWEEPS_PER_SECOND_MAX {
+            match self.storage.sweep_replies(self.clock.now()).await {
+                Ok(swept) if i64::try_from(swept).is_ok_and(|swept| swept >= limit::SWEEP_ROWS_MAX) => {
+                    // Commits that waited meanwhile go first.
+                    tokio::time::sleep(SWEEP_PAUSE).await;
+                }
+                Ok(_) => return,
+                Err(cause) => {
+                    tracing::warn!(%cause, "expired replies stay for now");
+                    return;
+                }
+            }
+        }
+    }
+
     async fn commit_whole(&self, unit: Unit) -> Result<Verdict, CommitError> {
         let kernel_writes = || unit.writes.iter().filter(|write| &*write.key().space.name == KERNEL_SPACE);
         let concerns_access = kernel_writes().any(Directory::concerns);
@@ -281,5 +301,6 @@ async fn keep_house(kernel: Weak<Kernel>) {
         let Some(kernel) = kernel.upgrade() else { return };
         kernel.write_storms(Ending::Closed).await;
         kernel.write_usage().await;
+        kernel.sweep().await;
     }
 }

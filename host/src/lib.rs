@@ -25,6 +25,7 @@ pub mod event;
 pub mod storage;
 
 pub mod address;
+pub mod background;
 pub mod clock;
 pub mod config;
 pub mod context;

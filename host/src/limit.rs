@@ -22,6 +22,10 @@ pub const PAGE_MAX: u32 = 200;
 
 /// Units of work that wait for the committer. When full, calls are refused at once instead of piling up.
 pub const COMMIT_QUEUE_MAX: usize = 4096;
+/// Units of one tenant that wait for the committer: a tenant that floods the kernel leaves half of the room to the others.
+pub const COMMIT_QUEUE_PER_TENANT_MAX: usize = COMMIT_QUEUE_MAX / 2;
+/// Bytes that wait for the committer: they are the host's memory.
+pub const COMMIT_QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Units in one commit: past a few hundred a batch gains nothing and makes the first of it wait.
 pub const COMMIT_BATCH_MAX: usize = 256;
 /// Bytes in one commit: a database has a limit for one message, and one large unit must not fail its neighbours.
@@ -195,6 +199,10 @@ pub const WASI_RANDOM_BYTES_MAX: u64 = 64 * 1024;
 pub const WASI_RESOURCES_MAX: usize = 256;
 /// Failed calls below one request that leave a report each; a loop over a failing callee must not fill the log.
 pub const FAILURES_PER_REQUEST_MAX: usize = 16;
+/// Expired rows that one sweep removes: it takes about a millisecond, which a commit may have to wait on `SQLite`.
+pub const SWEEP_ROWS_MAX: i64 = 500;
+/// Sweeps in a row: at ten thousand rows a second the sweeper keeps up with every load that fits the machine.
+pub const SWEEPS_PER_SECOND_MAX: u32 = 20;
 /// Times that a commit is tried whose outcome was unknown and which had not happened.
 pub const COMMIT_ATTEMPTS_MAX: u32 = 3;
 /// Time for a client to send a body.

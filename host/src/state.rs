@@ -3,6 +3,7 @@
 //! checker serve both.
 
 pub mod committer;
+mod queue;
 pub mod record;
 pub mod unit;
 pub mod work;

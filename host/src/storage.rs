@@ -15,12 +15,14 @@ mod work;
 
 use std::time::Instant;
 
+use jiff::Timestamp;
+
 use crate::audit::{AuditQuery, StoredEntry};
 use crate::event::{EventQuery, StoredEvent};
 use crate::id::{AuditId, BatchId, NodeId, TenantId};
 use crate::limit;
 use crate::state::unit::{Read, ReplyKey, StoredReply, Unit, Verdict};
-use crate::state::{Entry, Scan, Space, StateKey, Versioned};
+use crate::state::{Entry, Scan, StateKey, Versioned};
 
 pub use postgres::PostgresStorage;
 pub use sqlite::SqliteStorage;
@@ -101,8 +103,8 @@ impl Storage {
     }
 
     /// Every entry under a prefix in key order, page by page: each page is one snapshot, all of them together are not.
-    pub async fn scan_all(&self, space: Space, prefix: &str) -> Result<Vec<Entry>, StorageError> {
-        let mut scan = Scan { space, prefix: prefix.to_owned(), after: None, limit: limit::STATE_PAGE_MAX };
+    pub async fn scan_all(&self, prefix: StateKey) -> Result<Vec<Entry>, StorageError> {
+        let mut scan = Scan { space: prefix.space, prefix: prefix.key, after: None, limit: limit::STATE_PAGE_MAX };
         let mut entries = Vec::new();
         loop {
             let page = self.scan(&scan).await?;
@@ -133,6 +135,12 @@ impl Storage {
     /// The stored reply of an idempotency key.
     pub async fn reply(&self, key: &ReplyKey) -> Result<Option<StoredReply>, StorageError> {
         on_backend!(self, backend => backend.reply(key).await)
+    }
+
+    /// Forgets a few stored replies that expired before a moment; answers how many. A commit that met one of them runs again
+    /// and finds it gone, so sweeping needs no turn among the commits.
+    pub async fn sweep_replies(&self, before: Timestamp) -> Result<u64, StorageError> {
+        on_backend!(self, backend => backend.sweep_replies(before.as_millisecond()).await)
     }
 
     /// The event of a source with this id.

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use suite::actor::{Actor, Reply};
 use suite::cell::install_finance;
+use suite::database::Backend;
 use suite::kernel::{PASSWORD, TestKernel};
 use tokio::task::JoinSet;
 
@@ -19,7 +20,37 @@ on_both_kernels!(
     a_key_belongs_to_one_user_of_one_tenant,
     what_was_not_kept_can_be_tried_again,
     a_key_is_asked_for_and_looked_at,
+    a_key_is_forgotten_after_its_time,
 );
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn duplicates_on_two_kernels_have_one_effect() {
+    let test = TestKernel::start(Backend::Postgres).await;
+    let anna = anna_with_a_probe(&test).await;
+    let twin = test.twin().await;
+    for round in 1..=8 {
+        let key = format!("round-{round}");
+        let mut running = JoinSet::new();
+        for number in 0..16 {
+            let actor = keyed(&if number % 2 == 0 { anna.clone() } else { anna.at(&twin.url()) }, &key);
+            running.spawn(async move { post(&actor, "/probe/increment/n").await });
+        }
+        let replies = running.join_all().await;
+        let mut firsts = 0;
+        for reply in replies {
+            if reply.status == 409 {
+                reply.refused(409, "IDEMPOTENCY_KEY_IN_USE");
+            } else {
+                firsts += usize::from(reply.header("idempotency-replayed").is_empty());
+                assert_eq!(reply.expect(200), json!({ "value": round }));
+            }
+        }
+        assert_eq!(firsts, 1, "one of both kernels was first, every other answer is a replay of it");
+    }
+    assert_eq!(value_of(&anna, "n").await, "8");
+    assert_eq!(calls(&test, &anna).await, 8);
+    twin.stop().await;
+}
 
 const INCREMENT: &str = "/probe/increment/{key}";
 
@@ -234,4 +265,17 @@ async fn a_key_is_asked_for_and_looked_at(test: TestKernel) {
     assert_eq!(value_of(&anna, "m").await, "2", "a route without idempotency ignores the key");
     let stranger = test.user(&anna, "stranger", &[]).await;
     post(&stranger, "/probe/increment/n").await.refused(403, "FORBIDDEN");
+}
+
+async fn a_key_is_forgotten_after_its_time(test: TestKernel) {
+    let anna = anna_with_a_probe(&test).await;
+    post(&keyed(&anna, "k"), "/probe/increment/n").await.done(200);
+    test.pass(SignedDuration::from_hours(47));
+    test.kernel.sweep().await;
+    assert!(is_stored(&test, &anna, INCREMENT, "k").await);
+    test.pass(SignedDuration::from_hours(2));
+    test.kernel.sweep().await;
+    assert!(!is_stored(&test, &anna, INCREMENT, "k").await);
+    let anna = test.sign_in("acme", "owner@acme.test", PASSWORD).await;
+    assert_eq!(post(&keyed(&anna, "k"), "/probe/increment/n").await.expect(200), json!({ "value": 2 }));
 }

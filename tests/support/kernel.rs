@@ -91,6 +91,13 @@ impl TestKernel {
         Box::pin(Kernel::start(config, self.clock.clone())).await
     }
 
+    /// Starts and serves another kernel on this kernel's database.
+    pub async fn twin(&self) -> Twin {
+        let kernel = self.try_start(self.config()).await.expect("a second kernel starts");
+        let running = serve(&kernel).await;
+        Twin { kernel, running }
+    }
+
     /// The settings.
     #[must_use]
     pub fn config(&self) -> Config {
@@ -176,6 +183,28 @@ impl TestKernel {
     pub async fn audit(&self, reader: &Actor, action: &str) -> Vec<Value> {
         let page = reader.get(&format!("/api/v1/audit?action={action}&limit=200")).await.expect(200);
         page["data"].as_array().expect("a list").clone()
+    }
+}
+
+/// A second kernel on the same server, as another process would be.
+#[derive(Debug)]
+pub struct Twin {
+    kernel: Arc<Kernel>,
+    running: Running,
+}
+
+impl Twin {
+    /// Where it listens, as `http://ADDRESS`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.running.address)
+    }
+
+    /// Stops it.
+    pub async fn stop(self) {
+        self.running.stop.send(true).expect("the server listens to its stop");
+        self.running.serving.await.expect("the server ends").expect("the server ends well");
+        self.kernel.stop().await;
     }
 }
 

@@ -8,8 +8,8 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 
 use crate::limit;
 
-/// Length of an epoch tick: how late a deadline in guest code may be noticed.
-pub const TICK: Duration = Duration::from_millis(5);
+/// Length of an epoch tick: how late a deadline in guest code may be noticed, and the end of a slice.
+pub const TICK: Duration = Duration::from_millis(1);
 /// Linear memory that a pool slot keeps mapped between calls: faulting pages in costs more than clearing this much.
 const KEEP_RESIDENT_BYTES: usize = 512 * 1024;
 /// Instances alive at once, for all cells together.

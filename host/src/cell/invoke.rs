@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use wasmtime::component::TypedFunc;
 use wasmtime::{Store, UpdateDeadline};
 
 use super::binding::aibos::cell::health::Status;
 use super::binding::{Effect, Request, Response};
+use super::course::{self, Course};
 use super::fault::FaultPlace;
 use super::outcome::{Outcome, Stop};
 use super::proxy;
@@ -52,17 +54,19 @@ pub struct Ended<T> {
 pub async fn handle(invocation: Invocation, request: Request) -> Ended<Response> {
     let output_bytes_max = usize::try_from(invocation.version.manifest.limits.output_kb * 1024).unwrap_or(usize::MAX);
     let (tree, bytes_in) = (Arc::clone(&invocation.tree), request.body.len() as u64);
-    let mut ended = run(invocation, Purpose::Handle, failure, async move |store, version| {
-        let instance = version.instance.instantiate_async(&mut *store).await?;
-        strike(store).await?;
-        match version.world {
-            World::Typed { handle, .. } => {
-                let handle: Handle<'_> = instance.get_typed_func(&mut *store, handle)?;
-                let (response,) = handle.call_async(&mut *store, (&request,)).await?;
-                Ok(response)
+    let mut ended = run(invocation, Purpose::Handle, failure, move |store, version| {
+        Box::pin(async move {
+            let instance = version.instance.instantiate_async(&mut *store).await?;
+            strike(store).await?;
+            match version.world {
+                World::Typed { handle, .. } => {
+                    let handle: Handle<'_> = instance.get_typed_func(&mut *store, handle)?;
+                    let (response,) = handle.call_async(&mut *store, (&request,)).await?;
+                    Ok(response)
+                }
+                World::Proxy { handle } => proxy::answer(store, instance, handle, request, output_bytes_max).await,
             }
-            World::Proxy { handle } => proxy::answer(store, instance, handle, request, output_bytes_max).await,
-        }
+        })
     })
     .await;
     tree.carried(bytes_in, ended.result.as_ref().map_or(0, |response| response.body.len() as u64));
@@ -77,23 +81,25 @@ pub async fn handle(invocation: Invocation, request: Request) -> Ended<Response>
 /// Asks the cell's `health`; a cell without one is healthy when it can be started and its handler has the right shape.
 pub async fn health(invocation: Invocation) -> Ended<Status> {
     let unhealthy = || Status::Unhealthy;
-    run(invocation, Purpose::Health, unhealthy, async |store, version| {
-        let instance = version.instance.instantiate_async(&mut *store).await?;
-        strike(store).await?;
-        let check = match version.world {
-            World::Typed { handle, health } => {
-                let _shape: Handle<'_> = instance.get_typed_func(&mut *store, handle)?;
-                health
-            }
-            World::Proxy { handle } => {
-                let _shape: proxy::Handle = instance.get_typed_func(&mut *store, handle)?;
-                None
-            }
-        };
-        let Some(check) = check else { return Ok(Status::Healthy) };
-        let check: TypedFunc<(), (Status,)> = instance.get_typed_func(&mut *store, check)?;
-        let (status,) = check.call_async(&mut *store, ()).await?;
-        Ok(status)
+    run(invocation, Purpose::Health, unhealthy, |store, version| {
+        Box::pin(async move {
+            let instance = version.instance.instantiate_async(&mut *store).await?;
+            strike(store).await?;
+            let check = match version.world {
+                World::Typed { handle, health } => {
+                    let _shape: Handle<'_> = instance.get_typed_func(&mut *store, handle)?;
+                    health
+                }
+                World::Proxy { handle } => {
+                    let _shape: proxy::Handle = instance.get_typed_func(&mut *store, handle)?;
+                    None
+                }
+            };
+            let Some(check) = check else { return Ok(Status::Healthy) };
+            let check: TypedFunc<(), (Status,)> = instance.get_typed_func(&mut *store, check)?;
+            let (status,) = check.call_async(&mut *store, ()).await?;
+            Ok(status)
+        })
     })
     .await
 }
@@ -101,14 +107,34 @@ pub async fn health(invocation: Invocation) -> Ended<Status> {
 /// Runs a call; `failure` is what an injected failure of the cell's own answers.
 async fn run<T, F>(invocation: Invocation, purpose: Purpose, failure: fn() -> T, call: F) -> Ended<T>
 where
-    F: AsyncFnOnce(&mut Store<CellStore>, Arc<CellVersion>) -> wasmtime::Result<T>,
+    T: Send + 'static,
+    F: for<'a> FnOnce(&'a mut Store<CellStore>, Arc<CellVersion>) -> BoxFuture<'a, wasmtime::Result<T>>
+        + Send
+        + 'static,
+{
+    let started = Instant::now();
+    let course = Arc::new(Course::new(started));
+    let (version, tenant) = (Arc::clone(&invocation.version), invocation.tree.context.actor.tenant());
+    let running = run_armed(invocation, purpose, failure, call, started, Arc::clone(&course));
+    course::follow(course, &version.habits, tenant, running).await
+}
+
+async fn run_armed<T, F>(
+    invocation: Invocation,
+    purpose: Purpose,
+    failure: fn() -> T,
+    call: F,
+    started: Instant,
+    course: Arc<Course>,
+) -> Ended<T>
+where
+    F: for<'a> FnOnce(&'a mut Store<CellStore>, Arc<CellVersion>) -> BoxFuture<'a, wasmtime::Result<T>>,
 {
     let Invocation { version, tree, caller, depth, fuel, deadline } = invocation;
-    let started = Instant::now();
     let fault = tree.catalog.faults(&version.name, &tree.context);
     let engine = version.instance.engine().clone();
     let data = CellStore::new(tree, Arc::clone(&version), caller, depth, deadline, fault, purpose);
-    let mut store = match arm(&engine, data, fuel) {
+    let mut store = match arm(&engine, data, fuel, course) {
         Ok(store) => store,
         Err(error) => return Ended { result: Err(Outcome::of_error(error)), fuel_used: 0, fuel_charged: 0 },
     };
@@ -149,11 +175,16 @@ where
 }
 
 /// A store with its limits, its fuel and its deadline.
-fn arm(engine: &wasmtime::Engine, data: CellStore, fuel: u64) -> wasmtime::Result<Store<CellStore>> {
+fn arm(
+    engine: &wasmtime::Engine,
+    data: CellStore,
+    fuel: u64,
+    course: Arc<Course>,
+) -> wasmtime::Result<Store<CellStore>> {
     let mut store = Store::new(engine, data);
     store.limiter(|data| data);
     store.set_fuel(fuel)?;
-    store.epoch_deadline_callback(|mut store| {
+    store.epoch_deadline_callback(move |mut store| {
         let data = store.data_mut();
         if let Some(stop) = data.struck.take() {
             return Err(stop.into());
@@ -161,7 +192,10 @@ fn arm(engine: &wasmtime::Engine, data: CellStore, fuel: u64) -> wasmtime::Resul
         if Instant::now() >= data.deadline {
             return Err(Stop::Deadline.into());
         }
-        // A long call shares its worker with the others, one tick at a time.
+        if !course.is_over() {
+            return Ok(UpdateDeadline::Continue(1));
+        }
+        // A long call shares its thread with the other long ones, one tick at a time.
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     });
     store.set_epoch_deadline(1);

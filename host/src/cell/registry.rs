@@ -306,7 +306,7 @@ async fn read_one<T: DeserializeOwned>(storage: &Storage, key: StateKey) -> Resu
 }
 
 async fn read_all<T: DeserializeOwned>(storage: &Storage, prefix: &str) -> Result<Vec<T>, StorageError> {
-    let entries = storage.scan_all(platform(), prefix).await?;
+    let entries = storage.scan_all(platform().key(prefix)).await?;
     entries.into_iter().map(|entry| decode(&entry.key, &entry.versioned.value)).collect()
 }
 

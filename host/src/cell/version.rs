@@ -10,6 +10,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
 use super::compiled::{Code, Compiler};
+use super::course::Habits;
 use super::engine::Threads;
 use super::linker;
 use super::manifest::Manifest;
@@ -18,6 +19,7 @@ use super::rejection::{Reason, ReasonCode};
 use super::signature::{Signature, hex};
 use super::store::CellStore;
 use crate::audit::CellReference;
+use crate::background;
 use crate::context::Context;
 
 /// A version as it is stored, without its bytes.
@@ -53,6 +55,8 @@ pub struct CellVersion {
     pub instance: InstancePre<CellStore>,
     /// What the host calls.
     pub world: World,
+    /// How long its calls were lately.
+    pub habits: Habits,
 }
 
 impl std::fmt::Debug for CellVersion {
@@ -111,7 +115,14 @@ impl CellVersion {
         )?;
         let reference =
             CellReference { name: manifest.cell.name.clone(), version: manifest.cell.version.to_string(), digest };
-        Ok(Self { name: Arc::from(manifest.cell.name.as_str()), reference, manifest, instance, world })
+        Ok(Self {
+            name: Arc::from(manifest.cell.name.as_str()),
+            reference,
+            manifest,
+            instance,
+            world,
+            habits: Habits::default(),
+        })
     }
 }
 
@@ -215,7 +226,7 @@ fn invalid(error: &wasmtime::Error) -> Reason {
 /// Runs what takes a while on a thread of its own. A panic of the engine there is a reason to refuse one component, not to
 /// stop.
 async fn off_thread<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Result<T, Vec<Reason>> {
-    tokio::task::spawn_blocking(run).await.map_err(|cause| {
+    background::compute(run).await.map_err(|cause| {
         vec![Reason::new(ReasonCode::NotAComponent, format!("the component cannot be loaded: {cause}"))]
     })
 }

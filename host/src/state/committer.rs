@@ -4,9 +4,12 @@
 //! The committer outlives the requests: a client that hangs up never cancels a statement. A unit that was handed over is
 //! answered truly, also when the connection broke during COMMIT: the batch's own id is then looked up before going on.
 
-use tokio::sync::{mpsc, oneshot};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::queue::{Full, Queue, Waiting};
 use super::unit::{Unit, Verdict};
 use crate::clock::Clock;
 use crate::id::{BatchId, NodeId};
@@ -27,70 +30,60 @@ pub enum CommitError {
     Unknown,
 }
 
-type Answer = Result<Verdict, CommitError>;
-
-struct Waiting {
-    unit: Unit,
-    answer: oneshot::Sender<Answer>,
-}
+/// A verdict, or why there is none.
+pub(super) type Answer = Result<Verdict, CommitError>;
 
 /// Hands units of work to the committing task.
 #[derive(Clone, Debug)]
-pub struct Committer {
-    queue: mpsc::Sender<Waiting>,
+pub struct Committer(Arc<Door>);
+
+/// Closes the queue when the last committer is dropped.
+#[derive(Debug)]
+struct Door(Arc<Queue>);
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl Committer {
     /// Starts the committing task. It ends after the last `Committer` is dropped and the queue is empty.
     #[must_use]
     pub fn start(storage: Storage, clock: Clock) -> (Self, JoinHandle<()>) {
-        let (queue, waiting) = mpsc::channel(limit::COMMIT_QUEUE_MAX);
+        let queue = Arc::<Queue>::default();
         let node = NodeId::new(&clock);
         #[expect(clippy::disallowed_methods, reason = "the handle is returned and awaited at shutdown")]
-        let task = tokio::spawn(run(storage, clock, node, waiting));
-        (Self { queue }, task)
+        let task = tokio::spawn(run(storage, clock, node, Arc::clone(&queue)));
+        (Self(Arc::new(Door(queue))), task)
     }
 
     /// Commits a unit and waits for its verdict. Dropping the future does not undo the commit.
     pub async fn commit(&self, unit: Unit) -> Answer {
         let (answer, verdict) = oneshot::channel();
-        self.queue.try_send(Waiting { unit, answer }).map_err(|_| CommitError::Full)?;
+        self.0.0.push(Waiting { unit, answer }).map_err(|Full| CommitError::Full)?;
         verdict.await.unwrap_or(Err(CommitError::Unknown))
     }
 
     /// Units that wait, against the limit.
     #[must_use]
     pub fn backlog(&self) -> (usize, usize) {
-        (limit::COMMIT_QUEUE_MAX - self.queue.capacity(), limit::COMMIT_QUEUE_MAX)
+        (self.0.0.len(), limit::COMMIT_QUEUE_MAX)
     }
 }
 
-async fn run(storage: Storage, clock: Clock, node: NodeId, mut queue: mpsc::Receiver<Waiting>) {
-    let mut batch = Vec::new();
-    while queue.recv_many(&mut batch, limit::COMMIT_BATCH_MAX).await > 0 {
-        while !batch.is_empty() {
-            let next = batch.split_off(fitting(&batch));
-            let (units, answers): (Vec<_>, Vec<_>) =
-                std::mem::replace(&mut batch, next).into_iter().map(|waiting| (waiting.unit, waiting.answer)).unzip();
-            #[expect(clippy::cast_precision_loss, reason = "a batch has a few hundred units")]
-            metrics::histogram!("commit_batch_size").record(units.len() as f64);
-            let verdicts = commit(&storage, &clock, node, &units).await;
-            for (answer, verdict) in answers.into_iter().zip(verdicts) {
-                // The request may be gone; its unit is committed all the same.
-                let _gone = answer.send(verdict);
-            }
+async fn run(storage: Storage, clock: Clock, node: NodeId, queue: Arc<Queue>) {
+    while let Some(batch) = queue.next().await {
+        let (units, answers): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|waiting| (waiting.unit, waiting.answer)).unzip();
+        #[expect(clippy::cast_precision_loss, reason = "a batch has a few hundred units")]
+        metrics::histogram!("commit_batch_size").record(units.len() as f64);
+        let verdicts = commit(&storage, &clock, node, &units).await;
+        for (answer, verdict) in answers.into_iter().zip(verdicts) {
+            // The request may be gone; its unit is committed all the same.
+            let _gone = answer.send(verdict);
         }
     }
-}
-
-/// How many units from the front fit into one commit by their size; at least one.
-fn fitting(batch: &[Waiting]) -> usize {
-    let mut bytes = 0_usize;
-    let fits = batch.iter().take_while(|waiting| {
-        bytes = bytes.saturating_add(waiting.unit.bytes());
-        bytes <= limit::COMMIT_BYTES_MAX
-    });
-    fits.count().max(1)
 }
 
 /// Commits a batch. A statement that the database refuses because of its data is traced to its unit by halving, so that one

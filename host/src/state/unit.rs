@@ -31,6 +31,13 @@ impl Unit {
         self.writes.is_empty() && self.events.is_empty() && self.audit.is_empty() && self.reply.is_none()
     }
 
+    /// The tenant that it is done for, as far as it says so.
+    #[must_use]
+    pub fn tenant(&self) -> TenantId {
+        let audited = self.audit.first().map(|entry| entry.tenant_id);
+        audited.or_else(|| self.writes.first().map(|write| write.key().space.tenant)).unwrap_or(TenantId::PLATFORM)
+    }
+
     /// Roughly how many bytes a commit of it carries.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -6,6 +6,7 @@ mod commit;
 mod log;
 mod migration;
 pub(super) mod read;
+mod sweep;
 
 use std::time::Duration;
 

@@ -6,6 +6,7 @@ mod commit;
 mod log;
 mod migration;
 pub(super) mod read;
+mod sweep;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;

@@ -102,7 +102,7 @@ async fn read(
     cell: Option<&str>,
     all: &mut BTreeMap<(String, Date), [i64; 4]>,
 ) -> Result<(), Problem> {
-    let entries = operation.kernel.storage.scan_all(Space::kernel(tenant), &meter::prefix(cell)).await?;
+    let entries = operation.kernel.storage.scan_all(Space::kernel(tenant).key(meter::prefix(cell))).await?;
     for entry in entries {
         let mut parts = entry.key.split('/').skip(1);
         let (Some(cell), Some(day), Some(name)) = (parts.next(), parts.next(), parts.next()) else { continue };

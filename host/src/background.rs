@@ -1,0 +1,79 @@
+//! Work that short requests must not feel: guests that compute for long, compilations, password hashes. It runs on threads
+//! of its own. On Linux the operating system gives them a tenth of the time that a serving thread gets while both want a
+//! core, and all of it while nobody else does.
+
+use std::sync::LazyLock;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::{AbortHandle, JoinError};
+
+/// Weight of these threads beside the serving ones: `nice` 10 is 110 to 1024 (Linux, `sched_prio_to_weight`).
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+
+/// Threads that block at once; more work waits.
+const BLOCKING_THREADS_MAX: usize = 16;
+
+static RUNTIME: LazyLock<Option<Runtime>> = LazyLock::new(|| {
+    let mut builder = Builder::new_multi_thread();
+    builder
+        .enable_all()
+        .thread_name("background")
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .on_thread_start(step_back);
+    builder
+        .build()
+        .map_err(
+            |cause| tracing::warn!(%cause, "there are no background threads; long calls will slow down short ones"),
+        )
+        .ok()
+});
+
+/// The threads, or the serving ones where the system gives no others.
+fn handle() -> Handle {
+    RUNTIME.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
+}
+
+/// Lets this thread have what the others leave.
+fn step_back() {
+    // Linux counts by thread, although POSIX says by process (setpriority(2)); elsewhere all of the kernel would step back.
+    #[cfg(target_os = "linux")]
+    if let Err(cause) = rustix::process::setpriority_process(None, NICE) {
+        tracing::warn!(%cause, "background threads keep their priority; long calls will slow down short ones");
+    }
+}
+
+/// Runs a future there to its end; dropped with the caller. The error is a panic of the future.
+pub async fn run<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, JoinError> {
+    struct Abort(AbortHandle);
+    impl Drop for Abort {
+        fn drop(&mut self) {
+            self.0.abort();
+        }
+    }
+    let task = handle().spawn(work);
+    let _abort = Abort(task.abort_handle());
+    task.await
+}
+
+/// Computes there to the end, also when nobody waits for the answer any more. The error is a panic of the work.
+pub async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    handle().spawn_blocking(work).await
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn nice() -> Option<i32> {
+        rustix::process::getpriority_process(None).ok()
+    }
+
+    #[tokio::test]
+    async fn only_background_threads_step_back() {
+        let before = nice();
+        assert_eq!(run(async { nice() }).await.unwrap(), Some(NICE));
+        assert_eq!(compute(nice).await.unwrap(), Some(NICE));
+        assert_eq!(nice(), before);
+    }
+}

@@ -1,0 +1,200 @@
+//! Where a call computes. It begins among the short requests; one that has computed for a slice goes on in the background,
+//! so that its neighbours do not wait behind it however many such calls there are. The next calls of that cell for that
+//! tenant then begin there, until enough of them were short.
+
+use std::array;
+use std::panic;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::background;
+use crate::id::TenantId;
+
+/// Time that a call may compute among the short ones. Waiting for a host call does not count.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// Short calls in a row after which a cell's calls begin among the short ones again.
+const SHORT_AGAIN: u8 = 16;
+
+/// Tenants of a cell are told apart by so many places; two in one share their habit.
+const PLACES: u128 = 64;
+
+/// How long the calls of a cell were lately, by tenant.
+#[derive(Debug)]
+pub struct Habits([AtomicU8; PLACES as usize]);
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self(array::from_fn(|_| AtomicU8::new(0)))
+    }
+}
+
+impl Habits {
+    fn of(&self, tenant: Option<TenantId>) -> Option<&AtomicU8> {
+        let place = tenant.map_or(0, |tenant| tenant.0.as_u128() % PLACES);
+        self.0.get(usize::try_from(place).unwrap_or(0))
+    }
+
+    fn are_long(&self, tenant: Option<TenantId>) -> bool {
+        self.of(tenant).is_some_and(|habit| habit.load(Ordering::Relaxed) > 0)
+    }
+
+    fn note_long(&self, tenant: Option<TenantId>) {
+        if let Some(habit) = self.of(tenant) {
+            habit.store(SHORT_AGAIN, Ordering::Relaxed);
+        }
+    }
+
+    fn note_short(&self, tenant: Option<TenantId>) {
+        // Two at once may count as one: it is only a habit.
+        if let Some(habit) = self.of(tenant)
+            && let count @ 1.. = habit.load(Ordering::Relaxed)
+        {
+            habit.store(count - 1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How long a call has computed. Shared by the call, whose engine asks at each tick, and by who runs it.
+#[derive(Debug)]
+pub struct Course {
+    epoch: Instant,
+    /// Nanoseconds after `epoch` at which it was last set going.
+    going_since: AtomicU64,
+    /// Nanoseconds that it computed before.
+    computed: AtomicU64,
+    is_long: AtomicBool,
+}
+
+impl Course {
+    /// The course of a call that has not begun.
+    #[must_use]
+    pub fn new(epoch: Instant) -> Self {
+        let zero = || AtomicU64::new(0);
+        Self { epoch, going_since: zero(), computed: zero(), is_long: AtomicBool::new(false) }
+    }
+
+    /// Whether the call that asks has used up its slice. It then gives its thread away.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let computed = self.computed.load(Ordering::Relaxed) + self.going();
+        let over = u128::from(computed) >= SLICE.as_nanos();
+        if over {
+            self.is_long.store(true, Ordering::Relaxed);
+        }
+        over
+    }
+
+    fn is_long(&self) -> bool {
+        self.is_long.load(Ordering::Relaxed)
+    }
+
+    /// Nanoseconds since it was last set going.
+    fn going(&self) -> u64 {
+        nanoseconds(self.epoch.elapsed()).saturating_sub(self.going_since.load(Ordering::Relaxed))
+    }
+}
+
+/// Runs a call: here, and from the end of its slice in the background.
+pub async fn follow<F>(course: Arc<Course>, habits: &Habits, tenant: Option<TenantId>, call: F) -> F::Output
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    let mut call = Timed { course: Arc::clone(&course), call: Box::pin(call) };
+    if !habits.are_long(tenant) {
+        let short = std::future::poll_fn(|context| match Pin::new(&mut call).poll(context) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending if course.is_long() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        if let Some(value) = short.await {
+            return value;
+        }
+        habits.note_long(tenant);
+    }
+    let value = background::run(call).await.unwrap_or_else(|stopped| match stopped.try_into_panic() {
+        Ok(cause) => panic::resume_unwind(cause),
+        Err(cancelled) => panic::resume_unwind(Box::new(cancelled.to_string())),
+    });
+    if course.is_long() {
+        habits.note_long(tenant);
+    } else {
+        habits.note_short(tenant);
+    }
+    value
+}
+
+/// A call whose course knows for how long it was polled.
+struct Timed<F> {
+    course: Arc<Course>,
+    call: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Timed<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let course = Arc::clone(&self.course);
+        course.going_since.store(nanoseconds(course.epoch.elapsed()), Ordering::Relaxed);
+        let polled = self.call.as_mut().poll(context);
+        course.computed.fetch_add(course.going(), Ordering::Relaxed);
+        polled
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn here() -> Option<String> {
+        thread::current().name().map(str::to_owned)
+    }
+
+    /// Runs a call that computes for so long; answers the name of the thread on which it ended.
+    async fn call(habits: &Habits, time: Duration) -> Option<String> {
+        let course = Arc::new(Course::new(Instant::now()));
+        let own = Arc::clone(&course);
+        let computing = async move {
+            let begun = Instant::now();
+            while begun.elapsed() < time {
+                if own.is_over() {
+                    tokio::task::yield_now().await;
+                }
+            }
+            here()
+        };
+        follow(course, habits, None, computing).await
+    }
+
+    #[tokio::test]
+    async fn a_long_call_goes_on_in_the_background() {
+        let (habits, background) = (Habits::default(), Some("background".to_owned()));
+        assert_eq!(call(&habits, Duration::ZERO).await, here());
+        assert_eq!(call(&habits, 3 * SLICE).await, background);
+        for _ in 0..SHORT_AGAIN {
+            assert_eq!(call(&habits, Duration::ZERO).await, background, "its cell is known for long calls");
+        }
+        assert_eq!(call(&habits, Duration::ZERO).await, here());
+    }
+
+    #[tokio::test]
+    async fn waiting_is_not_computing() {
+        let course = Arc::new(Course::new(Instant::now()));
+        let own = Arc::clone(&course);
+        let waiting = async move {
+            tokio::time::sleep(3 * SLICE).await;
+            (own.is_over(), here())
+        };
+        assert_eq!(follow(course, &Habits::default(), None, waiting).await, (false, here()));
+    }
+}

@@ -1,0 +1,187 @@
+//! The units of work that wait for the committer: bounded in number and bytes, and fair. Each tenant has a line of its own,
+//! batches take from the lines in turn, and no tenant may fill the queue alone, so one that floods the kernel waits behind
+//! itself.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::committer::Answer;
+use super::unit::Unit;
+use crate::id::TenantId;
+use crate::limit;
+
+/// A unit and who waits for its verdict.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) unit: Unit,
+    pub(super) answer: oneshot::Sender<Answer>,
+}
+
+/// There is no room, for this tenant or for anybody.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// The lines.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    lines: Mutex<Lines>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    by_tenant: HashMap<TenantId, VecDeque<Waiting>>,
+    /// Tenants with a line, the next to be served first.
+    turns: VecDeque<TenantId>,
+    units: usize,
+    bytes: usize,
+    is_closed: bool,
+}
+
+impl Queue {
+    /// Joins the tenant's line.
+    pub(super) fn push(&self, waiting: Waiting) -> Result<(), Full> {
+        let bytes = waiting.unit.bytes();
+        let tenant = waiting.unit.tenant();
+        let mut lines = self.lines();
+        let fits = |bytes: usize| bytes <= limit::COMMIT_QUEUE_BYTES_MAX;
+        if lines.units >= limit::COMMIT_QUEUE_MAX || lines.units > 0 && !fits(lines.bytes.saturating_add(bytes)) {
+            return Err(Full);
+        }
+        match lines.by_tenant.entry(tenant) {
+            Entry::Occupied(line) if line.get().len() >= limit::COMMIT_QUEUE_PER_TENANT_MAX => return Err(Full),
+            Entry::Occupied(mut line) => line.get_mut().push_back(waiting),
+            Entry::Vacant(line) => {
+                line.insert(VecDeque::from([waiting]));
+                lines.turns.push_back(tenant);
+            }
+        }
+        lines.units += 1;
+        lines.bytes += bytes;
+        drop(lines);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Waits for the next batch; none after the queue was closed and has run empty.
+    pub(super) async fn next(&self) -> Option<Vec<Waiting>> {
+        loop {
+            {
+                let mut lines = self.lines();
+                let batch = lines.take();
+                if !batch.is_empty() {
+                    return Some(batch);
+                }
+                if lines.is_closed {
+                    return None;
+                }
+            }
+            // One that arrives in between has left its permit.
+            self.arrived.notified().await;
+        }
+    }
+
+    /// Nobody will come any more.
+    pub(super) fn close(&self) {
+        self.lines().is_closed = true;
+        self.arrived.notify_one();
+    }
+
+    /// Units that wait.
+    pub(super) fn len(&self) -> usize {
+        self.lines().units
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lines {
+    /// One unit of each tenant in turn, until the batch is full; the first one whatever its size.
+    fn take(&mut self) -> Vec<Waiting> {
+        let mut batch = Vec::new();
+        let mut bytes = 0_usize;
+        while batch.len() < limit::COMMIT_BATCH_MAX
+            && let Some(tenant) = self.turns.pop_front()
+        {
+            let Some(line) = self.by_tenant.get_mut(&tenant) else { continue };
+            let next = line.front().map_or(0, |waiting| waiting.unit.bytes());
+            if !batch.is_empty() && bytes.saturating_add(next) > limit::COMMIT_BYTES_MAX {
+                self.turns.push_front(tenant);
+                break;
+            }
+            bytes = bytes.saturating_add(next);
+            batch.extend(line.pop_front());
+            if line.is_empty() {
+                self.by_tenant.remove(&tenant);
+            } else {
+                self.turns.push_back(tenant);
+            }
+        }
+        self.units -= batch.len();
+        self.bytes = self.bytes.saturating_sub(bytes);
+        batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::state::Space;
+    use crate::state::unit::Write;
+
+    fn waiting(tenant: u128, key: &str, bytes: usize) -> Waiting {
+        let key = Space::kernel(TenantId(Uuid::from_u128(tenant))).key(key);
+        let writes = vec![Write::Put(key, Bytes::from(vec![0; bytes]))];
+        Waiting { unit: Unit { writes, ..Unit::default() }, answer: oneshot::channel().0 }
+    }
+
+    fn keys(batch: &[Waiting]) -> Vec<String> {
+        batch.iter().flat_map(|waiting| &waiting.unit.writes).map(|write| write.key().key.clone()).collect()
+    }
+
+    #[tokio::test]
+    async fn tenants_take_turns() {
+        let queue = Queue::default();
+        for (tenant, key) in [(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (3, "c1"), (2, "b2")] {
+            queue.push(waiting(tenant, key, 1)).unwrap();
+        }
+        assert_eq!(keys(&queue.next().await.unwrap()), ["a1", "b1", "c1", "a2", "b2", "a3"]);
+        assert_eq!(queue.len(), 0);
+        queue.close();
+        assert!(queue.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_flood_leaves_room_for_the_others() {
+        let queue = Queue::default();
+        for _ in 0..limit::COMMIT_QUEUE_PER_TENANT_MAX {
+            queue.push(waiting(1, "flood", 1)).unwrap();
+        }
+        assert_eq!(queue.push(waiting(1, "one too many", 1)), Err(Full));
+        queue.push(waiting(2, "calm", 1)).unwrap();
+        let batch = keys(&queue.next().await.unwrap());
+        assert_eq!((batch.len(), batch[1].as_str()), (limit::COMMIT_BATCH_MAX, "calm"));
+        queue.push(waiting(1, "again", 1)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn bytes_are_bounded() {
+        let queue = Queue::default();
+        queue.push(waiting(1, "huge", limit::COMMIT_QUEUE_BYTES_MAX + 1)).unwrap();
+        assert_eq!(queue.push(waiting(2, "more", 1)), Err(Full), "what waits is the host's memory");
+        assert_eq!(keys(&queue.next().await.unwrap()), ["huge"]);
+        for key in ["one", "two", "three"] {
+            queue.push(waiting(1, key, limit::COMMIT_BYTES_MAX / 2)).unwrap();
+        }
+        assert_eq!(keys(&queue.next().await.unwrap()).len(), 1, "keys count, too: two halves are more than a whole");
+        assert_eq!(queue.len(), 2);
+    }
+}
