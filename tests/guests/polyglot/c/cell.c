@@ -1,4 +1,5 @@
-// A plain cell of the standard HTTP world: it knows nothing of this host. Built by ../build, which also generates standard.h.
+// A plain cell of the standard HTTP world: it knows nothing of this host. Built by ../build, which also generates
+// standard.h.
 
 #include <stdio.h>
 #include <stdlib.h>
