@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// Constants that limit a cell and are therefore in the table.
-const OF_CELLS: [&str; 22] = [
+const OF_CELLS: [&str; 27] = [
     "FUEL_DEFAULT",
     "FUEL_MAX",
     "TIMEOUT_MS_DEFAULT",
@@ -28,6 +28,11 @@ const OF_CELLS: [&str; 22] = [
     "EVENT_DATA_BYTES_MAX",
     "LOG_LINES_PER_CALL_MAX",
     "CALL_DEPTH_MAX",
+    "WASI_RESOURCES_MAX",
+    "WASI_RANDOM_BYTES_MAX",
+    "WASI_FIELD_BYTES_MAX",
+    "OUTBOUND_REQUESTS_MAX",
+    "OUTBOUND_REPLY_BYTES_MAX",
 ];
 
 struct Row {

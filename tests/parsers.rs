@@ -17,7 +17,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use suite::cell::Guest;
-use suite::core::HARMLESS;
+use suite::core::{Core, HARMLESS};
+use suite::snapshot;
 
 /// One change of a text or of bytes.
 #[derive(Clone, Debug)]
@@ -85,6 +86,33 @@ fn manifest(text: &str) -> Result<(), TestCaseError> {
 fn same<T: Debug + PartialEq>(left: &T, right: &T) -> Result<(), TestCaseError> {
     prop_assert_eq!(left, right);
     Ok(())
+}
+
+/// The mutations of `tests/fuzz/component.rs` begin with these: all kinds of sections, and small.
+#[test]
+fn the_fuzzer_begins_with_components_that_load() {
+    let importing = Core {
+        imports: r#"(import "aibos:cell/context@1.0.0" "now-ms" (func $now (result i64)))
+            (import "aibos:cell/state@1.0.0" "put" (func $put (param i32 i32 i32 i32 i32)))"#,
+        handle: "(drop (call $now)) (i32.const 16)",
+        ..HARMLESS
+    };
+    let composed = wat::parse_str(
+        r#"(component (type $t (func (result u32))) (import "wasi:clocks/monotonic-clock@0.2.0" (instance $c (export "now" (func (result u64)))))
+        (component $inner (core module $m (func (export "f") (result i32) (i32.const 1))) (core instance $i (instantiate $m))
+            (func $f (result u32) (canon lift (core func $i "f"))) (instance $h (export "handle" (func $f)))
+            (export "aibos:cell/handler@1.0.0" (instance $h))) (instance $o (instantiate $inner))
+        (export "aibos:cell/handler@1.0.0" (instance $o "aibos:cell/handler@1.0.0")))"#,
+    );
+    for (name, bytes) in [
+        ("harmless", HARMLESS.component()),
+        ("importing", importing.component()),
+        ("composed", composed.expect("the text is a component")),
+    ] {
+        let manifest = Manifest::parse(&Guest::probe().manifest).expect("the probe's manifest is good");
+        CellVersion::load_blocking(manifest, &bytes).unwrap_or_else(|reasons| panic!("{name}: {reasons:?}"));
+        snapshot::compare_bytes(&format!("tests/fuzz/seeds/component/{name}"), &bytes);
+    }
 }
 
 proptest! {

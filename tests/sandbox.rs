@@ -8,6 +8,7 @@ mod hostile;
 mod idempotency;
 mod lifecycle;
 mod limits;
+mod outbound;
 #[cfg(feature = "polyglot")]
 mod polyglot;
 mod proxy;
@@ -20,3 +21,4 @@ mod traces;
 mod unit_of_work;
 mod usage;
 pub(crate) mod variant;
+mod wasi;

@@ -15,6 +15,7 @@ pub mod linker;
 pub mod manifest;
 pub mod outbound;
 pub mod outcome;
+pub mod outside;
 pub mod pattern;
 pub mod proxy;
 pub mod registry;

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 
 use crate::auth::seal::MasterKey;
+use crate::cell::outside::Outside;
 use crate::cell::signature::TrustedKeys;
 
 /// Every setting of the environment, as `.env.example` lists them.
@@ -65,6 +66,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Settings of cells: cell, name, value.
     pub cell_settings: Arc<HashMap<String, HashMap<String, String>>>,
+    /// What cells reach outside. No setting changes it: only a test, which builds this value itself, names servers of its own.
+    pub outside: Outside,
 }
 
 /// What a start does about migrations.
@@ -199,6 +202,7 @@ impl Config {
             trusted_proxies: Vec::new(),
             log_format: LogFormat::Pretty,
             cell_settings: Arc::default(),
+            outside: Outside::default(),
         }
     }
 

@@ -104,7 +104,7 @@ impl Kernel {
             identity: Identity::start(&storage, &committer, &clock, settings).await?,
             directory: Directory::default(),
             live: ArcSwap::default(),
-            registry: Registry::new(config.cell_keys.clone(), compiler, vault),
+            registry: Registry::new(config.cell_keys.clone(), compiler, vault, config.outside.clone()),
             storm: Storm::default(),
             writing: tokio::sync::Mutex::default(),
             system: OnceLock::new(),

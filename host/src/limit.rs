@@ -78,7 +78,7 @@ pub const SECRET_BYTES_MAX: usize = 16 * 1024;
 pub const GIVEN_PER_CELL_MAX: u32 = 100;
 /// Log lines of one call.
 pub const LOG_LINES_PER_CALL_MAX: u32 = 256;
-/// Host calls of one call; a loop over host calls burns little fuel in the guest.
+/// Host calls of one call, those of WASI included; a loop over host calls burns little fuel in the guest.
 pub const HOST_CALLS_MAX: u32 = 10_000;
 /// Cells that call each other in one request.
 pub const CALL_DEPTH_MAX: u32 = 8;
@@ -195,7 +195,7 @@ pub const HOST_CALL_BYTES_MAX: usize = 20 * 1024 * 1024;
 pub const STATE_READ_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Random bytes of one WASI call; they are made on the worker's thread.
 pub const WASI_RANDOM_BYTES_MAX: u64 = 64 * 1024;
-/// WASI resources of one invocation.
+/// WASI resources of one invocation: each is an object in the host.
 pub const WASI_RESOURCES_MAX: usize = 256;
 /// Failed calls below one request that leave a report each; a loop over a failing callee must not fill the log.
 pub const FAILURES_PER_REQUEST_MAX: usize = 16;

@@ -7,5 +7,6 @@ pub mod cell;
 pub mod core;
 pub mod database;
 pub mod kernel;
+pub mod outside;
 pub mod proxy;
 pub mod snapshot;

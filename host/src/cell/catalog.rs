@@ -14,6 +14,7 @@ use super::fault::{Armed, LiveFault};
 use super::gate::{Counts, Gate};
 use super::given::Given;
 use super::manifest::Idempotency;
+use super::outside::Outside;
 use super::pattern::Pattern;
 use super::supervisor::{Pass, Refused, Side, Supervisor, Trial};
 use super::version::CellVersion;
@@ -186,6 +187,8 @@ pub struct Catalog {
     pub faults: HashMap<String, Vec<Arc<LiveFault>>>,
     /// Settings and secrets of cells.
     pub given: Arc<Given>,
+    /// What cells reach outside.
+    pub outside: Arc<Outside>,
 }
 
 impl Catalog {

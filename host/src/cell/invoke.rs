@@ -142,6 +142,9 @@ where
     let patience = deadline.saturating_duration_since(Instant::now()) + 2 * super::engine::TICK;
     let called = async {
         let value = call(&mut store, Arc::clone(&version)).await?;
+        if let Some(stop) = store.data_mut().struck.take() {
+            return Err(stop.into());
+        }
         store.data_mut().meet(FaultPlace::Return).await?;
         Ok::<T, wasmtime::Error>(value)
     };
@@ -157,7 +160,7 @@ where
     measure(&version.name, outcome, started.elapsed(), fuel_charged);
     let data = store.data_mut();
     if purpose == Purpose::Handle {
-        let host_calls = std::mem::take(&mut data.by_interface);
+        let host_calls = data.counted();
         data.tree.spend(Spent {
             version,
             outcome,
@@ -223,7 +226,8 @@ fn failure() -> Response {
     Response { status: 500, headers: Vec::new(), body: Vec::new(), effect: Effect::Discard }
 }
 
-fn check_response(response: &Response, output_bytes_max: usize) -> Result<(), Outcome> {
+/// Refuses an answer that is too large or no HTTP.
+pub fn check_response(response: &Response, output_bytes_max: usize) -> Result<(), Outcome> {
     if response.body.len() > output_bytes_max {
         return Err(Outcome::OutputExceeded);
     }

@@ -4,8 +4,8 @@
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime_wasi_http::WasiHttp;
 use wasmtime_wasi_http::p2::bindings;
-use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
 use super::binding::aibos::cell as interface;
 use super::capability;
@@ -80,7 +80,8 @@ pub fn linker(engine: &Engine, manifest: &Manifest) -> wasmtime::Result<Linker<C
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     let options = bindings::LinkOptions::default();
-    bindings::http::types::add_to_linker::<_, WasiHttp>(&mut linker, &(&options).into(), CellStore::http)?;
+    bindings::http::types::add_to_linker::<_, WasiHttp>(&mut linker, &(&options).into(), CellStore::guest_http)?;
+    outbound::explain_broken_bodies(&mut linker)?;
     outbound::add_to_linker(&mut linker)?;
     for capability in CAPABILITIES.iter().filter(|capability| (capability.granted)(&manifest.capabilities)) {
         (capability.link)(&mut linker)?;

@@ -3,7 +3,7 @@
 //! redirect is followed. Everything else is refused with an error code that the cell can handle.
 
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
@@ -17,15 +17,16 @@ use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto, pki_types::ServerName};
+use tokio_rustls::rustls::pki_types::ServerName;
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi_http::p2::bindings::http::outgoing_handler::Host;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, IoError};
 use wasmtime_wasi_http::p2::types::{HostFutureIncomingResponse, HostOutgoingRequest};
 use wasmtime_wasi_http::p2::{HttpError, HttpResult};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks, WasiHttpView};
 
 use super::outcome::Stop;
+use super::outside::Outside;
 use super::store::{CellStore, Purpose, Tree};
 use super::version::CellVersion;
 use crate::{address, limit};
@@ -61,8 +62,13 @@ impl Origin {
             // Present and no number is no port at all.
             _ => authority.port_u16()?,
         };
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        (!host.is_empty()).then_some(Self { scheme, host, port })
+        let host = match authority.host().strip_prefix('[') {
+            Some(address) => address.strip_suffix(']')?.parse::<Ipv6Addr>().ok()?.to_string(),
+            None => authority.host().to_ascii_lowercase(),
+        };
+        // The parser of URIs is lenient; a name has nothing else.
+        let named = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+        (!host.is_empty() && host.bytes().all(named)).then_some(Self { scheme, host, port })
     }
 }
 
@@ -106,6 +112,24 @@ struct Grant {
 
 /// The remaining work of a connection while its reply is read.
 type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
+
+/// Lets a cell hear why a body broke off. The generated function knows errors of another type than those of bodies, and would
+/// say nothing.
+pub fn explain_broken_bodies(linker: &mut Linker<CellStore>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    let mut types = linker.instance("wasi:http/types@0.2.12")?;
+    types.func_wrap("http-error-code", |mut store, (error,): (Resource<IoError>,)| {
+        let view = store.data_mut().guest_http();
+        let error = view.table.get(&error)?;
+        Ok((match error.downcast_ref() {
+            Some(Error::HttpResponseBodySize(most)) => Some(ErrorCode::HttpResponseBodySize(*most)),
+            Some(_) => Some(ErrorCode::HttpProtocolError),
+            None => error.downcast_ref::<ErrorCode>().cloned(),
+        },))
+    })?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
 
 /// Adds the interface by hand: the generated one cannot count the call or end it.
 pub fn add_to_linker(linker: &mut Linker<CellStore>) -> wasmtime::Result<()> {
@@ -171,24 +195,29 @@ impl Grant {
         }
         let connect_until = self.until(options.connect_timeout);
         let connected = async {
-            let addresses = resolve(&origin).await?;
-            let public: Vec<SocketAddr> =
-                addresses.into_iter().filter(|address| address::is_public(address.ip())).collect();
-            if public.is_empty() {
-                return Err(self.refuse(
-                    &origin,
-                    Error::DestinationIpProhibited,
-                    "its name leads to no public address",
-                ));
-            }
+            let outside = &self.tree.catalog.outside;
+            let addresses = match outside.stand_in(&origin) {
+                Some(address) => vec![address],
+                None => self.public_addresses(&origin).await?,
+            };
             self.tree.reached_out.store(true, Ordering::Relaxed);
-            connect(&origin, &public).await
+            connect(outside, &origin, &addresses).await
         };
         let transport =
             tokio::time::timeout_at(connect_until.into(), connected).await.map_err(|_| Error::ConnectionTimeout)??;
         let reply_until = self.until(options.first_byte_timeout);
         let reply = exchange(transport, request);
         tokio::time::timeout_at(reply_until.into(), reply).await.map_err(|_| Error::HttpResponseTimeout)?
+    }
+
+    /// Where an origin may be reached: nowhere but in the open.
+    async fn public_addresses(&self, origin: &Origin) -> Result<Vec<SocketAddr>, Error> {
+        let mut addresses = resolve(origin).await?;
+        addresses.retain(|address| address::is_public(address.ip()));
+        if addresses.is_empty() {
+            return Err(self.refuse(origin, Error::DestinationIpProhibited, "its name leads to no public address"));
+        }
+        Ok(addresses)
     }
 
     /// The end of a wait: what the cell asks for, but never past its call.
@@ -225,28 +254,17 @@ trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
 /// Connects to the first of these addresses that answers. The name is not looked up again.
-async fn connect(origin: &Origin, addresses: &[SocketAddr]) -> Result<Box<dyn Transport>, Error> {
+async fn connect(outside: &Outside, origin: &Origin, addresses: &[SocketAddr]) -> Result<Box<dyn Transport>, Error> {
     let stream = TcpStream::connect(addresses).await.map_err(Error::Connect)?;
     match origin.scheme {
         Scheme::Http => Ok(Box::new(stream)),
         Scheme::Https => {
-            let connector = TLS.as_ref().map_err(|cause| Error::InternalError(Some(cause.clone())))?;
+            let connector = outside.connector().map_err(|cause| Error::InternalError(Some(cause)))?;
             let name = ServerName::try_from(origin.host.clone()).map_err(|_| Error::HttpRequestUriInvalid)?;
             Ok(Box::new(connector.connect(name, stream).await.map_err(Error::Tls)?))
         }
     }
 }
-
-static TLS: LazyLock<Result<TlsConnector, String>> = LazyLock::new(|| {
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
-    let provider = Arc::new(crypto::aws_lc_rs::default_provider());
-    let settings = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|cause| cause.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(settings)))
-});
 
 /// Sends one request over a connection of its own and waits for the head of its reply; the driver reads on.
 async fn exchange(

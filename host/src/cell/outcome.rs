@@ -165,6 +165,9 @@ impl Outcome {
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {
             return Self::Rejected;
         }
+        if matches!(error.downcast_ref(), Some(wasmtime::component::ResourceTableError::Full)) {
+            return Self::LimitExceeded("resources");
+        }
         match error.downcast_mut::<Stop>() {
             Some(Stop::Deadline) => Self::TimedOut,
             Some(Stop::Memory(_)) => Self::MemoryExceeded,

@@ -62,7 +62,7 @@ pub async fn answer(
 }
 
 /// The request as the guest sees it.
-fn incoming(request: Request) -> Result<http::Request<Full<Bytes>>, Stop> {
+pub fn incoming(request: Request) -> Result<http::Request<Full<Bytes>>, Stop> {
     let host = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
     // What a client or another cell sent is not the doing of the cell that is asked.
     let authority = host.and_then(|(_, host)| host.parse::<Authority>().ok());

@@ -12,6 +12,7 @@ use super::fault::{Fault, Meters};
 use super::gate::{Counts, Gate};
 use super::given::{Given, Vault};
 use super::manifest::Manifest;
+use super::outside::Outside;
 use super::rejection::Reason;
 use super::signature::TrustedKeys;
 use super::supervisor::{Side, Supervisor, Trial};
@@ -38,6 +39,8 @@ pub struct Registry {
     pub compiler: Compiler,
     /// Opens the secrets of cells.
     pub vault: Vault,
+    /// What cells reach outside.
+    pub outside: Arc<Outside>,
     /// One refresh at a time: a slow one must not overwrite a newer snapshot.
     pub refreshing: tokio::sync::Mutex<()>,
 }
@@ -111,8 +114,8 @@ pub fn concerns(key: &StateKey) -> bool {
 impl Registry {
     /// A registry that has loaded nothing yet.
     #[must_use]
-    pub fn new(trusted: TrustedKeys, compiler: Compiler, vault: Vault) -> Self {
-        Self { trusted, compiler, vault, ..Self::default() }
+    pub fn new(trusted: TrustedKeys, compiler: Compiler, vault: Vault, outside: Outside) -> Self {
+        Self { trusted, compiler, vault, outside: Arc::new(outside), ..Self::default() }
     }
 
     /// Keeps a loaded version, so that its activation is a swap of a pointer. What serves is never the one that makes room.
@@ -130,7 +133,7 @@ impl Registry {
     /// Builds the snapshot from the records. A version that does not load any more is left out and logged: its neighbours
     /// must serve.
     pub async fn snapshot(&self, storage: &Storage, chaos: Chaos) -> Result<Catalog, StorageError> {
-        let mut catalog = Catalog::default();
+        let mut catalog = Catalog { outside: Arc::clone(&self.outside), ..Catalog::default() };
         let records = read_all::<CellRecord>(storage, "cell/").await?;
         self.forget_all_but(&records);
         let mut loading = stream::iter(records)

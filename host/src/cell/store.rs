@@ -206,7 +206,7 @@ pub struct CellStore {
     pub deadline: Instant,
     /// The faults that strike this call.
     pub fault: Armed,
-    /// The end that waits for the guest's first instruction.
+    /// The end that waits for the guest's next epoch tick: at its first instruction, or after a call of WASI too many.
     pub struck: Option<Stop>,
     /// What it is for.
     pub purpose: Purpose,
@@ -216,6 +216,7 @@ pub struct CellStore {
     pub by_interface: Vec<(&'static str, u32)>,
     /// The door to the outside.
     pub outbound: Outbound,
+    wasi_calls: u32,
     memory_bytes: usize,
 }
 
@@ -252,6 +253,7 @@ impl CellStore {
             host_calls: 0,
             by_interface: Vec::new(),
             outbound: Outbound::default(),
+            wasi_calls: 0,
             memory_bytes: 0,
         }
     }
@@ -281,6 +283,28 @@ impl CellStore {
         }
         let memory = super::engine::bytes(self.version.manifest.limits.memory_mb);
         end.map_or(Ok(()), |(kind, id)| Err(Stop::injected(kind, id, memory)))
+    }
+
+    /// Counts a call of WASI, which no fault strikes. Its functions are linked by the engine's library and cannot refuse, so
+    /// a guest that is over the limit ends at the next tick of the epoch, or when it returns before that.
+    fn count_wasi(&mut self) {
+        self.wasi_calls += 1;
+        if self.tree.host_calls.fetch_add(1, Ordering::Relaxed) >= limit::HOST_CALLS_MAX {
+            self.struck = Some(Stop::Limit("host_calls"));
+        }
+    }
+
+    /// What the guest asked of the host, by interface; WASI is one.
+    pub fn counted(&mut self) -> Vec<(&'static str, u32)> {
+        let mut counted = std::mem::take(&mut self.by_interface);
+        counted.extend((self.wasi_calls > 0).then_some(("wasi", self.wasi_calls)));
+        counted
+    }
+
+    /// The view of a guest that calls `wasi:http/types`; the host's own is [`WasiHttpView::http`].
+    pub fn guest_http(&mut self) -> WasiHttpCtxView<'_> {
+        self.count_wasi();
+        self.http()
     }
 
     /// Drops every WASI resource of the guest.
@@ -333,7 +357,9 @@ fn resources() -> ResourceTable {
 }
 
 impl WasiView for CellStore {
+    // Once for each call of the guest: the linked functions ask for it, nothing else does.
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.count_wasi();
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
