@@ -121,7 +121,7 @@ impl OutsideServer {
             "/silent" => std::future::pending().await,
             "/half" => {
                 stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await?;
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             "/large" => {
                 reply(&mut stream, "200 OK", "", &vec![b'x'; limit::OUTBOUND_REPLY_BYTES_MAX + 1]).await?;
