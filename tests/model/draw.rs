@@ -37,7 +37,11 @@ impl Random {
 pub(super) const MERCHANTS: [&str; 3] = ["shop", "bakery", "garage"];
 pub(super) const CURRENCIES: [&str; 2] = ["EUR", "JPY"];
 
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 20] = [
+    "tok_ok",
+    "tok_ok",
+    "tok_ok",
+    "tok_ok",
     "tok_ok",
     "tok_ok",
     "tok_ok",
@@ -69,14 +73,18 @@ pub(super) enum Operation {
 }
 
 impl Operation {
-    /// The next one, when there are so many payments.
-    pub(super) fn draw(random: &mut Random, payments: usize) -> Self {
+    /// The next one, when there are so many payments, of which these are not at their end yet.
+    pub(super) fn draw(random: &mut Random, payments: usize, live: &[usize]) -> Self {
         let kind = if payments < 3 { 0 } else { random.below(20) };
-        // Mostly one of the last payments, so that several operations meet the same one.
-        let recent = random.below(payments.clamp(1, 6));
-        let payment = payments.saturating_sub(1 + recent);
+        // Mostly one to which something can still happen, and of those one of the last, so that several operations meet
+        // the same one.
+        let payment = if live.is_empty() || random.one_in(6) {
+            random.below(payments.max(1))
+        } else {
+            live[live.len() - 1 - random.below(live.len().min(6))]
+        };
         match kind {
-            0..=5 => Self::Create {
+            0..=4 => Self::Create {
                 manual: !random.one_in(3),
                 source: random.pick(&SOURCES),
                 merchant: random.pick(&MERCHANTS),
@@ -84,7 +92,7 @@ impl Operation {
                 amount: i64::try_from(random.below(1000)).unwrap()
                     + if random.one_in(20) { 9_007_199_254_739_000 } else { 1 },
             },
-            6..=9 => Self::Capture { payment, amount: amount(random), last: random.one_in(4) },
+            5..=9 => Self::Capture { payment, amount: amount(random), last: random.one_in(4) },
             10 => Self::Cancel { payment },
             11..=14 => Self::Refund { payment, amount: amount(random) },
             15 => Self::Reversal { payment },

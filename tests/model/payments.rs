@@ -61,6 +61,12 @@ impl Payment {
 }
 
 impl Model {
+    /// The payments to which something can still happen.
+    pub(super) fn live(&self) -> Vec<usize> {
+        let live = |payment: &Payment| payment.status == "processing" || payment.held > 0 || payment.left() > 0;
+        (0..self.payments.len()).filter(|at| live(&self.payments[*at])).collect()
+    }
+
     /// What a merchant was paid and not given back, in a currency.
     pub(super) fn posted(&self, merchant: &str, currency: &str) -> i128 {
         self.of(merchant, currency).map(|payment| i128::from(payment.captured()) - i128::from(payment.refunded)).sum()
