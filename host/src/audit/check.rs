@@ -212,7 +212,6 @@ impl Walk<'_> {
             }
             return Err(Fault::at(begin, format!("{name} is missing, which was over entry {begin}")).into());
         };
-        };
         let pairs = (0_u64..).zip(tile.hashes.iter().zip(stored.hashes.chunks(32)));
         let odd = pairs.into_iter().find(|(_, (given, stored))| given.0 != **stored);
         if let Some((place, _)) = odd {
