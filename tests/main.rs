@@ -19,6 +19,7 @@ macro_rules! on_both_kernels {
 }
 
 mod access;
+mod audit;
 mod journey;
 mod limits;
 mod model;

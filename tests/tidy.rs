@@ -27,7 +27,7 @@ const MODULES: [(&str, &[&str]); 9] = [
     ("cell", &["state", "event", "audit", "storage"]),
     ("state", &["storage"]),
     ("event", &[]),
-    ("audit", &[]),
+    ("audit", &["storage"]),
     ("storage", &[]),
 ];
 

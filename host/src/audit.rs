@@ -2,8 +2,16 @@
 //! mutation commits with the mutation; an entry of a failure or a denial commits before the reply, unless a storm of its
 //! kind is being counted (`storm`).
 
+pub mod check;
+pub mod checkpoint;
+pub mod export;
+pub mod merkle;
+pub mod note;
+pub mod proof;
 pub mod receipt;
+pub mod seal;
 pub mod storm;
+pub mod tree;
 
 use std::fmt;
 
@@ -16,6 +24,9 @@ use serde_json::{Map, Value};
 use receipt::Receipt;
 
 use crate::id::{AuditId, CorrelationId, TenantId};
+
+/// The action of every reading of the log. A storm of one reader is counted, as failures are.
+pub const READ: &str = "audit.read";
 
 /// One entry. Its index is given by the commit.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -1,6 +1,7 @@
 //! Who is calling: passwords, sessions and access tokens. Whether they may is decided by `rbac`.
 
 pub mod actor;
+pub mod checkpoint_key;
 pub mod password;
 pub mod seal;
 pub mod session;

@@ -1,5 +1,6 @@
 //! The command line: one file for each verb. Everything here starts kernels or talks to one; no rule lives here.
 
+pub mod audit;
 pub mod cell;
 pub mod chaos;
 pub mod client;
@@ -42,6 +43,9 @@ enum Command {
     /// Inject faults into cells.
     #[command(subcommand)]
     Chaos(chaos::Chaos),
+    /// Prove the audit log and keep what proves it.
+    #[command(subcommand)]
+    Audit(audit::Audit),
 }
 
 /// Runs a command. The failure's text says what was wrong and what to do; the exit code is 1.
@@ -53,5 +57,6 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Seed(command) => Box::pin(command.run()).await,
         Command::Cell(command) => command.run().await,
         Command::Chaos(command) => command.run().await,
+        Command::Audit(command) => Box::pin(command.run()).await,
     }
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::task::JoinHandle;
 
+use crate::audit::seal::Sealer;
 use crate::audit::storm::{Ending, Storm};
-use crate::audit::{AuditEntry, Outcome};
-use crate::auth::{Identity, IdentityError, Settings};
+use crate::audit::{self, AuditEntry, Outcome};
+use crate::auth::{Identity, IdentityError, Settings, checkpoint_key};
 use crate::cell::compiled::{Compiler, Counts};
 use crate::cell::given::Vault;
 use crate::cell::registry::{self, Registry};
@@ -46,9 +47,13 @@ pub struct Kernel {
     pub registry: Registry,
     /// Running requests.
     pub gateway: Gateway,
+    /// Extends and signs the tree over the audit log.
+    pub sealer: Arc<Sealer>,
     storm: Storm,
     /// Held while storms or usage are written: a stop waits for it, and so does who reads usage.
     writing: tokio::sync::Mutex<()>,
+    /// Held while somebody verifies the audit log: each verification reads all of it.
+    pub verifying: tokio::sync::Mutex<()>,
     system: OnceLock<TenantId>,
     committer: ArcSwapOption<Committer>,
     committing: Mutex<Option<JoinHandle<()>>>,
@@ -99,7 +104,10 @@ impl Kernel {
         let compiler = Compiler::with_cache(compiled_dir(&config.data_dir), &config.master_key.derive("compiled-code"));
         let master_key = config.master_key.clone();
         let vault = Vault::new(move |purpose, sealed| master_key.open(purpose, sealed).ok());
+        let signer =
+            checkpoint_key::load_or_create(&storage, &committer, &clock, &config.master_key, &config.issuer).await;
         let kernel = Arc::new(Self {
+            sealer: Arc::new(Sealer::new(signer.map_err(IdentityError::from)?, &clock)),
             gateway: Gateway::new(&clock),
             identity: Identity::start(&storage, &committer, &clock, settings).await?,
             directory: Directory::default(),
@@ -107,6 +115,7 @@ impl Kernel {
             registry: Registry::new(config.cell_keys.clone(), compiler, vault, config.outside.clone()),
             storm: Storm::default(),
             writing: tokio::sync::Mutex::default(),
+            verifying: tokio::sync::Mutex::default(),
             system: OnceLock::new(),
             committer: ArcSwapOption::from_pointee(committer),
             committing: Mutex::new(Some(committing)),
@@ -134,10 +143,11 @@ impl Kernel {
         self.commit_whole(unit).await
     }
 
-    /// Takes what belongs to a storm out of a unit that holds nothing but failures and denials; answers whether it did. A
+    /// Takes what belongs to a storm out of a unit that holds nothing but failures, denials and readings of the log; answers whether it did. A
     /// trap report goes with its entry: a storm of traps writes nothing for each request.
     fn hold_back(&self, unit: &mut Unit) -> bool {
-        let failed = !unit.audit.is_empty() && unit.audit.iter().all(|entry| entry.outcome != Outcome::Success);
+        let countable = |entry: &AuditEntry| entry.outcome != Outcome::Success || entry.action == audit::READ;
+        let failed = !unit.audit.is_empty() && unit.audit.iter().all(countable);
         // What could conflict would be counted once for each attempt.
         if !failed || !unit.reads.is_empty() {
             return false;
@@ -191,6 +201,14 @@ impl Kernel {
                     return;
                 }
             }
+        }
+    }
+
+    /// Takes what was committed into the tree over the audit log and signs a checkpoint of it.
+    pub async fn seal_audit(&self) {
+        let _alone = self.writing.lock().await;
+        if let Err(error) = self.sealer.seal(&self.storage, &self.clock).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "no checkpoint of the audit log can be signed");
         }
     }
 
@@ -290,6 +308,7 @@ impl Kernel {
         {
             tracing::error!("some commits were not finished in time");
         }
+        self.seal_audit().await;
         self.storage.close().await;
     }
 }
@@ -302,5 +321,6 @@ async fn keep_house(kernel: Weak<Kernel>) {
         kernel.write_storms(Ending::Closed).await;
         kernel.write_usage().await;
         kernel.sweep().await;
+        kernel.seal_audit().await;
     }
 }

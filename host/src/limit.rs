@@ -185,6 +185,16 @@ pub const AUDIT_STORM_FREE: u32 = 5;
 pub const AUDIT_STORM_WINDOW: SignedDuration = SignedDuration::from_mins(1);
 /// Kinds that are counted at once; past them everything is written.
 pub const AUDIT_STORMS_MAX: usize = 10_000;
+/// Leaf hashes that the tree of the audit log takes in with one read.
+pub const AUDIT_SEAL_PAGE: u64 = 4096;
+/// Such reads of one second: a kernel that has much to catch up with does its other work in between.
+pub const AUDIT_SEAL_PAGES_MAX: u32 = 16;
+/// Rows that a verification of the audit log reads at once; an entry can have a few kilobytes.
+pub const AUDIT_CHECK_PAGE: u32 = 500;
+/// Entries that an export of the audit log reads at once.
+pub const AUDIT_EXPORT_PAGE: u32 = 200;
+/// Checkpoints that one verification compares with the log.
+pub const CHECKPOINTS_KEPT_MAX: usize = 100;
 /// Longest time after which an injected fault ends by itself, in milliseconds: a game day, not a habit.
 pub const FAULT_TTL_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Longest injected delay, in milliseconds: no call lives longer.

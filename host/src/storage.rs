@@ -4,6 +4,7 @@
 //! Commits are serial, also across processes: a committing batch takes the log's head first. That makes validation exact
 //! and the sequences gapless and in commit order. Not here: caching, retries, or any rule about what the data means.
 
+pub mod audit_tree;
 pub mod migrate;
 pub mod plan;
 pub mod postgres;

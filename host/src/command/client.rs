@@ -1,9 +1,12 @@
 //! The command line's connection to a running kernel.
 
+use std::path::Path;
+
 use clap::Args;
 use http::Method;
 use reqwest::multipart::Form;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 
 use super::output::Failure;
 
@@ -30,6 +33,32 @@ impl Client {
             None => request,
         };
         self.finish(request).await
+    }
+
+    /// Writes the body of a reply to a file while it comes; answers its length. Nothing is left of one that broke off.
+    pub async fn download(&self, path: &str, file: &Path) -> Result<u64, Failure> {
+        let mut response = self.request(Method::GET, path)?.send().await?;
+        if !response.status().is_success() {
+            let status = response.status().as_u16();
+            return Err(Failure(explain(status, &serde_json::from_str(&response.text().await?).unwrap_or_default())));
+        }
+        let mut bytes = 0;
+        let mut output = tokio::fs::File::create(file).await?;
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) => {
+                    output.write_all(&chunk).await?;
+                    bytes += chunk.len() as u64;
+                }
+                Ok(None) => break,
+                Err(cause) => {
+                    tokio::fs::remove_file(file).await?;
+                    return Err(cause.into());
+                }
+            }
+        }
+        output.flush().await?;
+        Ok(bytes)
     }
 
     /// Sends a multipart form.

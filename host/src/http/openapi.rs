@@ -105,7 +105,7 @@ fn operation(route: &Route, id: &str, schemas: &mut Schemas) -> Value {
         "parameters": parameters,
         "responses": replies(route, &input, schemas),
         "security": if route.rule == Rule::Public { json!([]) } else { json!([{ "bearer": [] }]) },
-        "x-audited": route.audited == Audited::Yes,
+        "x-audited": route.audited != Audited::No,
     });
     if let Some(operation) = operation.as_object_mut() {
         if let Rule::Needs(permission, _) = route.rule {
@@ -175,10 +175,7 @@ fn replies(route: &Route, input: &InputDocument, schemas: &mut Schemas) -> Value
 }
 
 fn access(route: &Route) -> String {
-    let audited = match route.audited {
-        Audited::Yes => format!(" Audited as `{}`.", route.name),
-        Audited::No => String::new(),
-    };
+    let audited = route.audited.action(route.name).map(|action| format!(" Audited as `{action}`.")).unwrap_or_default();
     let rule = match route.rule {
         Rule::Public => "Open to everybody.".to_owned(),
         Rule::SignedIn => "Needs an access token.".to_owned(),

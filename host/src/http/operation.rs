@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::input::{Input, InputDocument, Raw};
 use super::output::Output;
 use super::problem::{Code, Problem};
-use crate::audit::{Outcome, Party};
+use crate::audit::{self, Outcome, Party};
 use crate::context::Context;
 use crate::id::TenantId;
 use crate::kernel::Kernel;
@@ -84,8 +84,22 @@ type Finished = Box<dyn FnOnce(&Receipt) -> Response + Send>;
 pub enum Audited {
     /// As every mutation does.
     Yes,
+    /// A reading of the audit log: as [`audit::READ`], whatever the operation's name. Storms of it are counted.
+    Read,
     /// A read, or a question that changes nothing.
     No,
+}
+
+impl Audited {
+    /// The action in the entry of an operation of this name; none when it leaves no entry.
+    #[must_use]
+    pub fn action(self, name: &str) -> Option<&str> {
+        match self {
+            Self::Yes => Some(name),
+            Self::Read => Some(audit::READ),
+            Self::No => None,
+        }
+    }
 }
 
 /// One line of the URL table.
@@ -170,6 +184,13 @@ impl Route {
         self
     }
 
+    /// Audits the operation as a reading of the audit log.
+    #[must_use]
+    pub fn reads_audit(mut self) -> Self {
+        self.audited = Audited::Read;
+        self
+    }
+
     /// Runs the operation for an authenticated request.
     pub async fn run(
         &self,
@@ -240,9 +261,12 @@ where
 async fn commit(name: &str, audited: Audited, operation: &Operation) -> Result<Option<Receipt>, Problem> {
     let work = &operation.work;
     let draft = std::mem::take(&mut *operation.draft());
-    if audited == Audited::Yes && !draft.nothing_changed {
-        let target = draft.target.unwrap_or_else(|| Party::new("kernel", "kernel"));
-        let mut entry = operation.context.entry(name, target, Outcome::Success);
+    if let Some(action) = audited.action(name).filter(|_| !draft.nothing_changed) {
+        let target = draft.target.unwrap_or_else(|| match audited {
+            Audited::Read => Party::new("operation", name),
+            Audited::Yes | Audited::No => Party::new("kernel", "kernel"),
+        });
+        let mut entry = operation.context.entry(action, target, Outcome::Success);
         entry.details = draft.details;
         if let Some((tenant, actor)) = draft.acting {
             entry.tenant_id = tenant;

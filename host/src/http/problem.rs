@@ -92,6 +92,8 @@ codes! {
     WriteConflict = "WRITE_CONFLICT", 409, "The call kept conflicting with others";
     /// The first request with this key is still running.
     IdempotencyKeyInUse = "IDEMPOTENCY_KEY_IN_USE", 409, "The first request with this key is still running";
+    /// No checkpoint covers the entry yet.
+    NotSealed = "AUDIT_NOT_SEALED", 409, "No checkpoint covers it yet";
     /// The body is too large.
     PayloadTooLarge = "PAYLOAD_TOO_LARGE", 413, "The body is too large";
     /// The body has the wrong media type.

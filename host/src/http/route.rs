@@ -1,6 +1,9 @@
 //! The operations of the control plane, one file for each group of objects.
 
 pub mod audit;
+pub mod audit_export;
+pub mod audit_proof;
+pub mod audit_verify;
 pub mod bootstrap;
 pub mod cell;
 pub mod cell_config;

@@ -11,8 +11,8 @@ use http::{Method, Request};
 use super::operation::Route;
 use super::problem::{Code, Problem};
 use super::route::{
-    audit, bootstrap, cell, cell_config, cell_route, cell_secret, chaos, documentation, event, key, lifecycle,
-    permission, probe, role, session, tenant, usage, user,
+    audit, audit_export, audit_proof, audit_verify, bootstrap, cell, cell_config, cell_route, cell_secret, chaos,
+    documentation, event, key, lifecycle, permission, probe, role, session, tenant, usage, user,
 };
 use super::{cell as cell_edge, edge};
 use crate::kernel::Kernel;
@@ -65,8 +65,14 @@ pub fn table() -> Vec<Route> {
         Route::new(POST,   "/api/v1/events/publish",             "event.publish",         "The same as POST /api/v1/events.", event::publish),
         Route::new(GET,    "/api/v1/events",                     "event.list",            "Read the event log, oldest first.", event::list),
 
-        Route::new(GET,    "/api/v1/audit",                      "audit.list",            "Read the audit log, newest first.", audit::list),
-        Route::new(GET,    "/api/v1/audit/{id}",                 "audit.read",            "See an audit entry.", audit::read),
+        Route::new(GET,    "/api/v1/audit",                      "audit.list",            "Read the audit log, newest first.", audit::list).reads_audit(),
+        Route::new(GET,    "/api/v1/audit/export",               "audit.export",          "Export entries with the proof that they are in the log.", audit_export::export).reads_audit(),
+        Route::new(GET,    "/api/v1/audit/checkpoints/latest",   "audit.checkpoint",      "The newest signed checkpoint of the log.", audit_proof::latest).reads_audit(),
+        Route::new(GET,    "/api/v1/audit/consistency",          "audit.consistency",     "Prove that the log of one size begins with that of another.", audit_proof::consistency).reads_audit(),
+        Route::new(POST,   "/api/v1/audit/verify",               "audit.verify",          "Verify the whole log.", audit_verify::verify).reads_audit(),
+        Route::new(GET,    "/api/v1/audit/{id}",                 "audit.read",            "See an audit entry.", audit::read).reads_audit(),
+        Route::new(GET,    "/api/v1/audit/{id}/proof",           "audit.proof",           "Prove that an entry is in the log.", audit_proof::inclusion).reads_audit(),
+        Route::new(GET,    "/.well-known/audit-key",             "audit.key",             "The key that verifies checkpoints.", audit_proof::key),
 
         Route::new(POST,   "/api/v1/cells",                      "cell.upload",           "Upload an immutable version of a cell.", cell::upload),
         Route::new(GET,    "/api/v1/cells",                      "cell.list",             "List cells.", cell::list),

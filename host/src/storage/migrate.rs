@@ -29,8 +29,8 @@ macro_rules! scripts {
     };
 }
 
-pub(super) const SQLITE: &[Script] = scripts!("sqlite": 1 "head", 2 "state", 3 "event", 4 "audit");
-pub(super) const POSTGRES: &[Script] = scripts!("postgres": 1 "head", 2 "state", 3 "event", 4 "audit");
+pub(super) const SQLITE: &[Script] = scripts!("sqlite": 1 "head", 2 "state", 3 "event", 4 "audit", 5 "audit_tree");
+pub(super) const POSTGRES: &[Script] = scripts!("postgres": 1 "head", 2 "state", 3 "event", 4 "audit", 5 "audit_tree");
 
 pub(super) const APPLIED: &str = "select number, name, checksum, applied_at from migration order by number";
 pub(super) const RECORD: &str = "insert into migration (number, name, checksum, applied_at) values ($1, $2, $3, $4)";
@@ -106,9 +106,9 @@ impl Step {
         }
     }
 
-    /// Whether the step would drop the audit log.
+    /// Whether the step would drop the audit log or what was signed of it.
     pub(super) fn drops_audit(self) -> bool {
-        matches!(self.direction, Direction::Down) && self.script.name == "audit"
+        matches!(self.direction, Direction::Down) && ["audit", "audit_tree"].contains(&self.script.name)
     }
 
     /// The database refused the step's own SQL.

@@ -28,7 +28,7 @@ const SETTINGS: &str = "select name, setting from pg_settings
 /// A connected server.
 #[derive(Clone, Debug)]
 pub struct PostgresStorage {
-    writer: PgPool,
+    pub(super) writer: PgPool,
     pub(super) readers: PgPool,
 }
 

@@ -26,7 +26,7 @@ const BINDS_MAX: usize = 32_766;
 /// An open database file, locked against other processes.
 #[derive(Clone, Debug)]
 pub struct SqliteStorage {
-    writer: SqlitePool,
+    pub(super) writer: SqlitePool,
     pub(super) readers: SqlitePool,
     lock: Arc<File>,
 }

@@ -25,7 +25,7 @@ pub(super) fn of(route: &Route, input: &InputDocument) -> Vec<Code> {
     if route.rule != Rule::Public && input.body.is_some() {
         codes.push(Code::TenantMismatch);
     }
-    if route.audited == Audited::Yes {
+    if route.audited != Audited::No {
         codes.extend([Code::WriteConflict, Code::CommitUnknown]);
     }
     codes.extend_from_slice(own(route.name));
@@ -46,6 +46,9 @@ fn own(name: &str) -> &'static [Code] {
         "cell.upload" => &[Code::CellRejected, Code::VersionExists, Code::RouteConflict],
         "cell.activate" | "route.create" => &[Code::RouteConflict],
         "chaos.inject" | "chaos.fail" => &[Code::ChaosDisabled],
+        "audit.proof" | "audit.export" => &[Code::NotSealed],
+        "audit.checkpoint" | "audit.consistency" => &[Code::NotFound],
+        "audit.verify" => &[Code::RateLimited],
         _ => &[],
     }
 }

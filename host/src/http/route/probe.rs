@@ -57,6 +57,7 @@ pub async fn metrics(operation: Operation, _permit: Public, (): ()) -> Result<Te
     let (used, idle) = kernel.storage.connections();
     metrics::gauge!("db_pool_connections", "state" => "used").set(f64::from(used));
     metrics::gauge!("db_pool_connections", "state" => "idle").set(f64::from(idle));
+    metrics::gauge!("audit_checkpoint_age_seconds").set(kernel.sealer.age_seconds(&kernel.clock));
     for cell in kernel.live.load().catalog.cells.values() {
         let name = metrics::SharedString::from(std::sync::Arc::clone(&cell.version.name));
         metrics::gauge!("cell_instances", "cell" => name.clone(), "state" => "running")
