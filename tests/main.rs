@@ -19,6 +19,7 @@ macro_rules! on_both_kernels {
 }
 
 mod access;
+mod fault;
 mod journey;
 mod limits;
 mod parsers;
