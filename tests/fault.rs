@@ -39,12 +39,15 @@ async fn a_kernel_on_a_file_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kernel_on_a_full_disk_refuses_and_recovers() {
-    let directory = campaign::directory(2);
+    fill_disk(FEW, 2).await;
+}
+
+async fn fill_disk(clients: u64, seed: u64) -> Tally {
+    let directory = campaign::directory(seed);
     let disk = Disk::prepare(&directory);
-    let mut campaign = Campaign::begin_in(directory.clone(), None, FEW, 2).await;
-    campaign.fill_disk(disk).await;
-    campaign.end().await;
-    disk.remove(&directory);
+    let mut campaign = Campaign::begin_in(directory, None, clients, seed).await;
+    campaign.fill_disk(&disk).await;
+    campaign.end().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,6 +94,9 @@ async fn long() {
             Backend::Postgres => _ = campaign.sweep_server(1).await,
         }
         add(&mut sum, &campaign.end().await);
+        if backend == Backend::Sqlite {
+            add(&mut sum, &fill_disk(MANY, random.next()).await);
+        }
         report(backend, killed, &sum, begun.elapsed());
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -121,7 +122,7 @@ impl Campaign {
             Fault::ServerPause => {
                 let cluster = cluster.expect("a server");
                 cluster.pause().await;
-                sleep(Duration::from_millis(1500 + self.random.below(1500))).await;
+                sleep(Duration::from_millis(500 + self.random.below(2500))).await;
                 cluster.resume().await;
                 self.serves_again().await;
             }
@@ -184,9 +185,9 @@ impl Campaign {
     }
 
     /// A full disk: writes are refused, reads go on, and when there is room again so do the writes, by themselves.
-    pub(super) async fn fill_disk(&mut self, disk: Disk) {
+    pub(super) async fn fill_disk(&mut self, disk: &Disk) {
         sleep(Duration::from_millis(200)).await;
-        disk.fill(&self.site.directory, self.kernel.as_ref().expect("it runs").id());
+        disk.fill(self.kernel.as_ref().expect("it runs").id());
         let shared = Arc::clone(&self.load.shared);
         let standing = shared.stand_still().await;
         let mut refused = 0;
@@ -203,7 +204,7 @@ impl Campaign {
             let (status, _) = self.get(path, 0).await;
             assert_eq!(status, 200, "{path} on a full disk");
         }
-        disk.free(&self.site.directory, self.kernel.as_ref().expect("it runs").id());
+        disk.free(self.kernel.as_ref().expect("it runs").id());
         let intent = payment(&self.load.shared, "freed", &mut self.random);
         settle(&mut self.replaying, &intent).await;
         assert!(self.kernel.as_mut().expect("it runs").runs(), "the kernel survives a full disk");
@@ -225,8 +226,8 @@ impl Campaign {
             let (well, _) = kernel.terminate().await;
             assert!(well, "a kernel at rest ends well");
         }
-        fs::remove_dir_all(self.site.directory.join("data")).expect("the database can be removed");
-        let _mounted_elsewhere = fs::remove_dir_all(&self.site.directory);
+        // A mounted data directory stays until it is unmounted.
+        let _removed = fs::remove_dir_all(&self.site.directory);
         self.tally
     }
 
@@ -392,47 +393,50 @@ pub(super) fn directory(seed: u64) -> PathBuf {
     directory
 }
 
-/// How room on the disk ends.
-#[derive(Clone, Copy, Debug)]
+/// A disk that can be filled; what it was mounted for is gone when it is dropped.
+#[derive(Debug)]
 pub(super) enum Disk {
-    /// The directory is a small file system of its own, and another file fills it.
-    Small,
-    /// No file may grow any more.
+    /// The data directory is a small file system of its own, and another file fills it.
+    Small(PathBuf),
+    /// No file may grow any more: where mounting is not permitted.
     Limited,
 }
 
 impl Disk {
-    /// A small file system where mounting one is permitted.
+    /// A small file system for the data below a directory.
     pub(super) fn prepare(directory: &Path) -> Self {
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=48m", "aibos-fault"])
-            .arg(directory)
-            .stderr(std::process::Stdio::null())
-            .status();
-        if mounted.is_ok_and(|status| status.success()) { Self::Small } else { Self::Limited }
+        let data = directory.join("data");
+        fs::create_dir(&data).expect("a directory can be made");
+        let mut mount = std::process::Command::new("mount");
+        let mounted =
+            mount.args(["-t", "tmpfs", "-o", "size=48m", "aibos-fault"]).arg(&data).stderr(Stdio::null()).status();
+        if mounted.is_ok_and(|status| status.success()) { Self::Small(data) } else { Self::Limited }
     }
 
-    fn fill(self, directory: &Path, kernel: u32) {
+    fn fill(&self, kernel: u32) {
         match self {
             // It ends with an error when nothing is left, which is what it is for.
-            Self::Small => drop(fs::write(directory.join("filler"), vec![0; 64 * 1024 * 1024])),
+            Self::Small(data) => drop(fs::write(data.join("filler"), vec![0; 64 * 1024 * 1024])),
             Self::Limited => limit(kernel, "4096:unlimited"),
         }
     }
 
-    fn free(self, directory: &Path, kernel: u32) {
+    fn free(&self, kernel: u32) {
         match self {
-            Self::Small => fs::remove_file(directory.join("filler")).expect("the filler can be removed"),
+            Self::Small(data) => fs::remove_file(data.join("filler")).expect("the filler can be removed"),
             Self::Limited => limit(kernel, "unlimited:unlimited"),
         }
     }
+}
 
-    /// Takes the file system away again.
-    pub(super) fn remove(self, directory: &Path) {
-        if matches!(self, Self::Small) {
-            let _busy = std::process::Command::new("umount").arg("-l").arg(directory).status();
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if let Self::Small(data) = self {
+            let _unmounted = std::process::Command::new("umount").arg("-l").arg(&*data).status();
+            if let Some(directory) = data.parent().filter(|_| !std::thread::panicking()) {
+                let _removed = fs::remove_dir_all(directory);
+            }
         }
-        let _gone = fs::remove_dir_all(directory);
     }
 }
 
