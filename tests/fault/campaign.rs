@@ -249,50 +249,86 @@ impl Campaign {
         assert!(self.kernel.as_mut().expect("it runs").runs(), "the kernel survives its database");
     }
 
-    /// Lets every operation end, then holds the journals against the database.
+    /// Lets every operation end; then nothing may be wrong.
     async fn check(&mut self, after: &str) {
-        let shared = Arc::clone(&self.load.shared);
-        let standing = shared.stand_still().await;
-        for merchant in &self.load.shared.merchants {
-            merchant.sign_in(&reqwest::Client::new(), &self.site.url()).await;
-        }
-        let directory = self.site.directory.join("journal");
-        self.replay(&Journal::read(&directory)).await;
-        let data = Data::read(&self.database).await.expect("the database can be read");
-        let mut findings = checker::check(&Journal::read(&directory), &data);
-        findings.extend(checker::check_kept(&self.before, &data));
-        for (number, merchant) in self.load.shared.merchants.iter().enumerate() {
-            let told = self.get("/ledger/trial-balance", number).await;
-            let expected = checker::trial_balance(&data, merchant.tenant.parse::<Uuid>().expect("an id"));
-            if told != (200, expected.clone()) {
-                findings
-                    .push(format!("the trial balance of {} is {told:?}, the entries say {expected}", merchant.slug));
-            }
-        }
+        let findings = self.findings().await;
         let (count, shown) = (findings.len(), findings.iter().take(20).cloned().collect::<Vec<_>>().join("\n  "));
         let place = self.site.directory.display();
         assert!(findings.is_empty(), "{count} violations after {after}, seed {}, see {place}:\n  {shown}", self.seed);
+    }
+
+    /// Holds the journals against the database, with the clients standing still.
+    async fn findings(&mut self) -> Vec<String> {
+        let shared = Arc::clone(&self.load.shared);
+        let standing = shared.stand_still().await;
+        for merchant in &shared.merchants {
+            merchant.sign_in(&reqwest::Client::new(), &self.site.url()).await;
+        }
+        let directory = self.site.directory.join("journal");
+        let mut findings = self.replay(&Journal::read(&directory)).await;
+        let data = Data::read(&self.database).await.expect("the database can be read");
+        findings.extend(checker::check(&Journal::read(&directory), &data));
+        findings.extend(checker::check_kept(&self.before, &data));
+        for (number, merchant) in shared.merchants.iter().enumerate() {
+            let told = self.get("/ledger/trial-balance", number).await;
+            let expected = checker::trial_balance(&data, merchant.tenant.parse::<Uuid>().expect("an id"));
+            if told != (200, expected.clone()) {
+                let slug = &merchant.slug;
+                findings.push(format!("the trial balance of {slug} is {told:?}, the entries say {expected}"));
+            }
+        }
         self.before = data;
         drop(standing);
+        findings
     }
 
     /// Sends some acknowledged requests again, which must be answered byte for byte as before; the checker compares.
-    async fn replay(&mut self, journal: &Journal) {
+    async fn replay(&mut self, journal: &Journal) -> Vec<String> {
         let done: Vec<&Intent> = journal
             .intents
             .values()
             .filter(|(intent, attempts)| {
-                let heard = attempts.iter().filter_map(|attempt| attempt.heard.as_ref());
-                intent.operation.has_key() && heard.into_iter().any(|heard| intent.operation.acknowledged(heard.status))
+                let mut heard = attempts.iter().filter_map(|attempt| attempt.heard.as_ref());
+                intent.operation.has_key() && heard.any(|heard| intent.operation.acknowledged(heard.status))
             })
             .map(|(intent, _)| intent)
             .collect();
+        let mut findings = Vec::new();
         for _ in 0..REPLAYS.min(done.len()) {
             let choice = usize::try_from(self.random.below(done.len() as u64)).expect("it fits");
             let heard = self.replaying.attempt(done[choice]).await;
-            let replayed = heard.as_ref().is_some_and(|heard| heard.replayed);
-            assert!(replayed, "{} was acknowledged; sent again it is answered {heard:?}", done[choice].id);
+            if !heard.as_ref().is_some_and(|heard| heard.replayed) {
+                findings.push(format!("{} was acknowledged; sent again it is answered {heard:?}", done[choice].id));
+            }
         }
+        findings
+    }
+
+    /// Puts an older copy of a stopped kernel's file in its place, which is a loss of acknowledged commits: what the
+    /// harness says of that. Nothing can follow.
+    pub(super) async fn lose_commits(mut self) -> Vec<String> {
+        let data = self.site.directory.join("data");
+        let copy = self.site.directory.join("copy");
+        fs::create_dir(&copy).expect("a directory can be made");
+        self.kernel.take().expect("it runs").kill().await;
+        let files = ["kernel.db", "kernel.db-wal"];
+        for file in files {
+            fs::copy(data.join(file), copy.join(file)).expect("a file of a dead kernel can be copied");
+        }
+        self.start().await;
+        sleep(Duration::from_millis(500)).await;
+        self.check("a copy").await;
+        self.kernel.take().expect("it runs").kill().await;
+        for file in files {
+            fs::copy(copy.join(file), data.join(file)).expect("a file of a dead kernel can be replaced");
+        }
+        fs::remove_file(data.join("kernel.db-shm")).expect("the index of the log is made anew");
+        self.start().await;
+        let findings = self.findings().await;
+        self.load.end().await;
+        drop(self.kernel);
+        fs::remove_dir_all(&self.site.directory).expect("the directory can be removed");
+        findings
     }
 
     async fn get(&self, path: &str, merchant: usize) -> (u16, Value) {

@@ -103,8 +103,11 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if self.data().join("postmaster.pid").exists() {
-            for process in children(self.postmaster()).into_iter().chain([self.postmaster()]) {
-                let _gone = Command::new("kill").arg("-CONT").arg(process.to_string()).status();
+            // It may have been left standing still, and then it would not hear of its end.
+            let postmaster = self.postmaster();
+            for process in children(postmaster).into_iter().chain([postmaster]) {
+                let mut shell = Command::new("sh");
+                let _gone = shell.args(["-c", "kill -CONT \"$0\""]).arg(process.to_string()).status();
             }
             let _stopped = self.control().args(["-m", "immediate", "-w", "stop"]).output();
         }
@@ -113,8 +116,15 @@ impl Drop for Cluster {
 }
 
 fn children(parent: u32) -> Vec<u32> {
-    let found = Command::new("ps").args(["-o", "pid=", "--ppid", &parent.to_string()]).output().expect("ps runs");
-    String::from_utf8_lossy(&found.stdout).split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    let processes = fs::read_dir("/proc").expect("Linux").flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    ids.filter(|id| parent_of(*id) == Some(parent)).collect()
+}
+
+fn parent_of(process: u32) -> Option<u32> {
+    // `ID (NAME) STATE PARENT …`, and a name may hold anything.
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn is_root() -> bool {

@@ -76,6 +76,8 @@ pub(super) struct Client {
     random: Random,
     pen: Pen,
     http: HttpClient,
+    /// Whether it hangs up on some requests before they are answered.
+    impatient: bool,
 }
 
 /// Running clients.
@@ -108,7 +110,8 @@ impl Load {
     pub(super) fn start(shared: Arc<Shared>, clients: u64, seed: u64) -> Self {
         let mut running = JoinSet::new();
         for number in 0..clients {
-            running.spawn(Client::new(&shared, number, seed).run());
+            let client = Client { impatient: true, ..Client::new(&shared, number, seed) };
+            running.spawn(client.run());
         }
         Self { shared, clients: running }
     }
@@ -127,7 +130,7 @@ impl Client {
         let pen = Pen::open(&shared.journals.join(format!("client-{number}")));
         let http = HttpClient::builder().timeout(PATIENCE).build().expect("a client can be made");
         let random = Random::stream(seed, number);
-        Self { shared: Arc::clone(shared), number, made: 0, random, pen, http }
+        Self { shared: Arc::clone(shared), number, made: 0, random, pen, http, impatient: false }
     }
 
     async fn run(mut self) {
@@ -186,7 +189,11 @@ impl Client {
     /// Sends it once. None: no reply came.
     pub(super) async fn attempt(&mut self, intent: &Intent) -> Option<Heard> {
         let correlation = self.begin(intent);
-        let heard = send(&self.http, &self.shared, intent, &correlation).await?;
+        // Now and then somebody hangs up in the middle.
+        let hangs_up =
+            (self.impatient && self.random.percent(2)).then(|| Duration::from_millis(1 + self.random.below(30)));
+        let sending = send(&self.http, &self.shared, intent, &correlation);
+        let heard = timeout(hangs_up.unwrap_or(PATIENCE), sending).await.ok().flatten()?;
         self.pen.heard(&correlation, &heard);
         if intent.operation.acknowledged(heard.status) {
             self.shared.acknowledged.fetch_add(1, Ordering::Relaxed);

@@ -44,8 +44,16 @@ impl Site {
             fs::write(folder.join("cell.toml"), guest.manifest).expect("a file can be written");
             fs::write(folder.join(format!("{name}.wasm")), guest.component).expect("a file can be written");
         }
-        site.run(&["migrate", "up"]).await;
-        site.run(&["seed", "--cells", "cells"]).await;
+        for (words, takes_ms) in [(&["migrate", "up"][..], 60), (&["seed", "--cells", "cells"], 600)] {
+            // Killed half way, each begins again where it was, or from the start.
+            for _ in 0..2 {
+                let mut command = Command::new(&site.aibos);
+                let mut child = site.command(&mut command).args(words).spawn().expect("aibos runs");
+                sleep(Duration::from_millis(random.below(takes_ms))).await;
+                child.kill().await.expect("a child can be killed");
+            }
+            site.run(words).await;
+        }
         site
     }
 
@@ -146,7 +154,10 @@ impl Kernel {
 /// Sends a signal to processes of ours.
 pub(super) async fn signal(name: &str, processes: &[u32]) {
     let ids = processes.iter().map(ToString::to_string);
-    let sent = Command::new("kill").arg(format!("-{name}")).args(ids).status().await.expect("kill runs");
+    // The shell has a kill of its own; the program is not everywhere.
+    let mut shell = Command::new("sh");
+    let sent =
+        shell.args(["-c", "kill \"$@\"", "kill"]).arg(format!("-{name}")).args(ids).status().await.expect("sh runs");
     assert!(sent.success(), "{processes:?} did not take SIG{name}");
 }
 

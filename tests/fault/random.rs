@@ -1,7 +1,7 @@
 //! Choices that a seed decides. The times at which processes answer are not ours, so a seed repeats the choices of a run
 //! and not its interleaving.
 
-/// A stream of numbers (SplitMix64, Steele, Lea and Flood, 2014).
+/// A stream of numbers (`SplitMix64`, Steele, Lea and Flood, 2014).
 #[derive(Clone, Debug)]
 pub(super) struct Random(u64);
 

@@ -76,7 +76,7 @@ pub(super) fn check(journal: &Journal, facts: &Facts<'_>, findings: &mut Finding
         };
         match intent.operation {
             Operation::Pay | Operation::Decline | Operation::Wait => {
-                payment(tenant, intent, attempts, &effects, findings)
+                payment(tenant, intent, attempts, &effects, findings);
             }
             Operation::Sync => sync(tenant, intent, attempts, facts, findings),
             Operation::Publish => publish(tenant, intent, attempts, &effects, findings),
@@ -112,7 +112,8 @@ fn answers(intent: &Intent, attempts: &[Attempt], effects: &Effects<'_>, finding
         let Heard { status, replayed, body } = heard;
         if intent.operation.acknowledged(*status) {
             *bodies.entry(body).or_default() += 1;
-            let first = !replayed && !(intent.operation == Operation::Publish && *status == 200);
+            let again = *replayed || (intent.operation == Operation::Publish && *status == 200);
+            let first = !again;
             firsts += usize::from(first);
             findings.claim(first == (done == 1), || format!("{id} was answered {status} by what it did {done} times"));
             continue;
