@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use sqlx::postgres::PgConnectOptions;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// What happens to the next COMMIT.
@@ -27,6 +28,7 @@ pub struct Proxy {
     url: String,
     next: Arc<AtomicU8>,
     left: Arc<AtomicU64>,
+    held: Arc<watch::Sender<bool>>,
 }
 
 /// A simple query `commit`, as the protocol writes it.
@@ -43,17 +45,18 @@ impl Proxy {
         let url = url.replace(&server, &address.to_string());
         let next = Arc::new(AtomicU8::new(Commit::Passes as u8));
         let left = Arc::new(AtomicU64::new(0));
-        let (shared, countdown) = (Arc::clone(&next), Arc::clone(&left));
+        let held = Arc::new(watch::Sender::new(false));
+        let (shared, countdown, holding) = (Arc::clone(&next), Arc::clone(&left), Arc::clone(&held));
         #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
         tokio::spawn(async move {
             let mut pairs = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 // A server that is away is away for the client, too.
                 let Ok(server) = TcpStream::connect(&server).await else { continue };
-                pairs.spawn(pass(client, server, Arc::clone(&shared), Arc::clone(&countdown)));
+                pairs.spawn(pass(client, server, Arc::clone(&shared), Arc::clone(&countdown), holding.subscribe()));
             }
         });
-        Self { url, next, left }
+        Self { url, next, left, held }
     }
 
     /// What `DATABASE_URL` would say.
@@ -74,6 +77,11 @@ impl Proxy {
         self.left.load(Ordering::SeqCst)
     }
 
+    /// Holds back everything from now on, with the connections open: a dead network, of which nobody hears.
+    pub fn fall_silent(&self) {
+        self.held.send_replace(true);
+    }
+
     /// Sets the fate of the next COMMIT.
     pub fn next_commit(&self, fate: Commit) {
         self.next.store(fate as u8, Ordering::SeqCst);
@@ -81,11 +89,20 @@ impl Proxy {
 }
 
 /// Passes bytes both ways until either side or a COMMIT ends it; returning closes both sockets.
-async fn pass(client: TcpStream, server: TcpStream, next: Arc<AtomicU8>, left: Arc<AtomicU64>) {
+async fn pass(
+    client: TcpStream,
+    server: TcpStream,
+    next: Arc<AtomicU8>,
+    left: Arc<AtomicU64>,
+    mut held: watch::Receiver<bool>,
+) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     loop {
         tokio::select! {
+            biased;
+            // The sockets stay open for as long as the test runs.
+            () = silence(&mut held) => return std::future::pending().await,
             bytes = chunk(&mut from_client) => {
                 let Some(bytes) = bytes else { return };
                 let counted = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
@@ -111,6 +128,14 @@ async fn pass(client: TcpStream, server: TcpStream, next: Arc<AtomicU8>, left: A
                 }
             }
         }
+    }
+}
+
+/// Ends when the network falls silent.
+async fn silence(held: &mut watch::Receiver<bool>) {
+    let never = held.wait_for(|held| *held).await.is_err();
+    if never {
+        std::future::pending::<()>().await;
     }
 }
 
