@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::random::Random;
 
 /// A kernel that takes longer to be ready than this did not come back.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 /// A kernel that was asked to end and has not by then hangs.
 const ENDS_WITHIN: Duration = Duration::from_secs(40);
 
@@ -38,6 +38,7 @@ impl Site {
     /// A migrated, seeded database with the finance cells active.
     pub(super) async fn prepare(directory: PathBuf, database: String, random: &mut Random) -> Self {
         let site = Self { aibos: program(), port: free_port(random), client: Client::new(), directory, database };
+        fs::create_dir_all(site.directory.join("data")).expect("a directory can be made");
         for name in ["ledger", "processor", "payment-hub"] {
             let (guest, folder) = (Guest::finance(name), site.directory.join("cells").join(name));
             fs::create_dir_all(&folder).expect("a directory can be made");
@@ -93,7 +94,10 @@ impl Site {
         while !self.is_ready().await {
             let ended = kernel.0.try_wait().expect("a child can be asked");
             assert!(ended.is_none(), "the kernel did not start ({ended:?}), see {}", self.log().display());
-            assert!(begun.elapsed() < READY_WITHIN, "the kernel is not ready, see {}", self.log().display());
+            if begun.elapsed() > READY_WITHIN {
+                let doing = ["status", "wchan", "stat", "io"].map(|what| kernel.says(what));
+                panic!("the kernel is not ready, see {}: {doing:#?}", self.log().display());
+            }
             sleep(Duration::from_millis(10)).await;
         }
         (kernel, begun.elapsed())
@@ -106,7 +110,8 @@ impl Site {
     }
 
     fn log(&self) -> PathBuf {
-        self.directory.join("log")
+        // Beside the database, so that a full disk is full for it, too.
+        self.directory.join("data/log")
     }
 
     fn command<'a>(&self, command: &'a mut Command) -> &'a mut Command {
@@ -119,7 +124,7 @@ impl Site {
             .env("AIBOS_DATA_DIR", "data")
             .env("AIBOS_MASTER_KEY", "2a".repeat(32))
             .env("DATABASE_URL", &self.database)
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", "warn,aibos::kernel=info,aibos::command=info")
             .current_dir(&self.directory)
             .stdin(Stdio::null())
             .stdout(Stdio::from(log))
@@ -144,6 +149,11 @@ impl Kernel {
     /// Whether it still runs.
     pub(super) fn runs(&mut self) -> bool {
         self.0.try_wait().is_ok_and(|ended| ended.is_none())
+    }
+
+    /// What the system knows of the process.
+    fn says(&self, what: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{what}", self.id())).unwrap_or_default()
     }
 
     pub(super) fn id(&self) -> u32 {
