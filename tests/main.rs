@@ -20,6 +20,7 @@ macro_rules! on_both_kernels {
 
 mod access;
 mod audit;
+mod fault;
 mod journey;
 mod limits;
 mod model;

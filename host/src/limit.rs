@@ -41,6 +41,11 @@ pub const POSTGRES_READERS_MAX: u32 = 16;
 pub const SQLITE_READERS_MAX: u32 = 4;
 /// Time to wait for a free connection, or for a database that does not answer.
 pub const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for a read, for BEGIN and for ROLLBACK, as seen from the kernel: a server that stands still and a dead network say
+/// nothing. Longer than [`CONNECTION_TIMEOUT`], which is a part of it.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
+/// The same for the question whether the database answers at all, whose asker wants to know soon.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time that a database server works on one statement. The slowest waits for other kernels' commits.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time after which the server ends a commit whose kernel fell silent, so that it does not hold the log's head for ever.

@@ -14,7 +14,9 @@ pub mod sqlite;
 mod record;
 mod work;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
 
 use jiff::Timestamp;
 
@@ -95,12 +97,12 @@ impl Storage {
 
     /// The values of `keys`, in their order, in one snapshot.
     pub async fn read(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, StorageError> {
-        on_backend!(self, backend => backend.read(keys).await)
+        in_time(limit::ANSWER_TIMEOUT, async { on_backend!(self, backend => backend.read(keys).await) }).await
     }
 
     /// The entries of a range in key order, in one snapshot.
     pub async fn scan(&self, scan: &Scan) -> Result<Vec<Entry>, StorageError> {
-        on_backend!(self, backend => backend.scan(scan).await)
+        in_time(limit::ANSWER_TIMEOUT, async { on_backend!(self, backend => backend.scan(scan).await) }).await
     }
 
     /// Every entry under a prefix in key order, page by page: each page is one snapshot, all of them together are not.
@@ -120,7 +122,7 @@ impl Storage {
 
     /// Whether everything that was read is still so, judged in one snapshot.
     pub async fn validate(&self, reads: &[Read]) -> Result<bool, StorageError> {
-        on_backend!(self, backend => backend.validate(reads).await)
+        in_time(limit::ANSWER_TIMEOUT, async { on_backend!(self, backend => backend.validate(reads).await) }).await
     }
 
     /// Commits units together, durably; a conflicting unit is left out and told so. Answers one verdict for each unit.
@@ -135,7 +137,7 @@ impl Storage {
 
     /// The stored reply of an idempotency key.
     pub async fn reply(&self, key: &ReplyKey) -> Result<Option<StoredReply>, StorageError> {
-        on_backend!(self, backend => backend.reply(key).await)
+        in_time(limit::ANSWER_TIMEOUT, async { on_backend!(self, backend => backend.reply(key).await) }).await
     }
 
     /// Forgets a few stored replies that expired before a moment; answers how many. A commit that met one of them runs again
@@ -146,27 +148,29 @@ impl Storage {
 
     /// The event of a source with this id.
     pub async fn event(&self, tenant: TenantId, source: &str, id: &str) -> Result<Option<StoredEvent>, StorageError> {
-        on_backend!(self, backend => backend.event(tenant, source, id).await)
+        in_time(limit::ANSWER_TIMEOUT, async { on_backend!(self, backend => backend.event(tenant, source, id).await) })
+            .await
     }
 
     /// A page of a tenant's log, oldest first.
     pub async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StorageError> {
-        on_backend!(self, backend => backend.events(query).await)
+        in_time(limit::ANSWER_TIMEOUT, async { on_backend!(self, backend => backend.events(query).await) }).await
     }
 
     /// One audit entry of a tenant.
     pub async fn audit_entry(&self, tenant: TenantId, id: AuditId) -> Result<Option<StoredEntry>, StorageError> {
-        on_backend!(self, backend => backend.audit_entry(tenant, id).await)
+        in_time(limit::ANSWER_TIMEOUT, async { on_backend!(self, backend => backend.audit_entry(tenant, id).await) })
+            .await
     }
 
     /// A page of the audit log, newest first.
     pub async fn audit(&self, query: &AuditQuery) -> Result<Vec<StoredEntry>, StorageError> {
-        on_backend!(self, backend => backend.audit(query).await)
+        in_time(limit::ANSWER_TIMEOUT, async { on_backend!(self, backend => backend.audit(query).await) }).await
     }
 
     /// Answers when the database does.
     pub async fn ping(&self) -> Result<(), StorageError> {
-        on_backend!(self, backend => backend.ping().await)
+        in_time(limit::PING_TIMEOUT, async { on_backend!(self, backend => backend.ping().await) }).await
     }
 
     /// Connections as (in use, idle).
@@ -179,6 +183,14 @@ impl Storage {
     pub async fn close(&self) {
         on_backend!(self, backend => backend.close().await);
     }
+}
+
+/// A read that is not answered in time failed: who asked is told, and its connection is given up.
+async fn in_time<T>(
+    limit: Duration,
+    reading: impl Future<Output = Result<T, StorageError>>,
+) -> Result<T, StorageError> {
+    timeout(limit, reading).await.unwrap_or_else(|_| Err(work::timed_out().into()))
 }
 
 /// Runs a query and records how long it took under its name.

@@ -51,7 +51,10 @@ pub fn metrics_text() -> String {
 /// Starts logging to standard error, filtered by `RUST_LOG`; `info` when it is not set.
 pub fn start_logs(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written, on a full disk or into a pipe that nobody reads any more, is lost. Reported, it would be
+    // by `eprintln!`, which panics, and take whoever logged with it: the committer, for one.
+    let logs =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     let started = match format {
         LogFormat::Json => logs.json().flatten_event(true).try_init(),
         LogFormat::Pretty => logs.with_target(false).try_init(),

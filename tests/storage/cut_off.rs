@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aibos::clock::Clock;
 use aibos::id::BatchId;
+use aibos::limit;
 use aibos::state::unit::{Read, Unit, Verdict};
 use aibos::storage::{Storage, StorageError};
 use suite::database::Backend;
@@ -131,4 +132,32 @@ async fn a_server_that_ends_the_session_before_commit_is_unavailable() {
     assert!(matches!(outcome, Err(StorageError::Unavailable(_))), "{outcome:?}");
     subject.database.execute("drop trigger ending on state").await.unwrap();
     assert_eq!(subject.accept(writing([subject.put("a", "2")])).await.sequence, 1);
+}
+
+/// As long as it takes: the limits are those of production.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_falls_silent_is_given_up() {
+    let (subject, proxy, storage) = behind_proxy().await;
+    let key = subject.key("a");
+    storage.read(std::slice::from_ref(&key)).await.unwrap();
+    let snapshot = storage.snapshot().await.unwrap();
+    proxy.fall_silent();
+    let most = limit::ANSWER_TIMEOUT + Duration::from_secs(2);
+    let (reads, keys, unit) = ([Read::Key(key.clone(), None)], [key.clone()], [writing([subject.put("a", "1")])]);
+    let (ping, read, pinned, valid, asked, commit) = tokio::join!(
+        timeout(limit::PING_TIMEOUT + Duration::from_secs(2), storage.ping()),
+        timeout(most, storage.read(&keys)),
+        timeout(most, snapshot.read(&keys)),
+        timeout(most, storage.validate(&reads)),
+        timeout(most, storage.last_batch(subject.node)),
+        timeout(most, storage.commit(subject.node, BatchId::new(&subject.clock), &unit)),
+    );
+    ping.unwrap().unwrap_err();
+    read.unwrap().unwrap_err();
+    pinned.unwrap().unwrap_err();
+    valid.unwrap().unwrap_err();
+    asked.unwrap().unwrap_err();
+    let commit = commit.unwrap();
+    assert!(matches!(commit, Err(StorageError::Unavailable(_))), "nothing was sent: {commit:?}");
+    assert_eq!(subject.value("a").await, None);
 }

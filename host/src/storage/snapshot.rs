@@ -6,7 +6,8 @@ use sqlx::{Postgres, Sqlite};
 use tokio::sync::Mutex;
 
 use super::work::Work;
-use super::{Storage, StorageError, postgres, sqlite};
+use super::{Storage, StorageError, in_time, postgres, sqlite};
+use crate::limit;
 use crate::state::{Entry, Scan, StateKey, Versioned};
 
 /// A state of the database.
@@ -43,18 +44,20 @@ impl Storage {
 impl Snapshot {
     /// The values of `keys`, in their order.
     pub async fn read(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, StorageError> {
+        let wait = limit::ANSWER_TIMEOUT;
         match &mut *self.pinned.lock().await {
-            Some(Pinned::Sqlite(work)) => sqlite::read::read(work.connection(), keys).await,
-            Some(Pinned::Postgres(work)) => postgres::read::read(work.connection(), keys).await,
+            Some(Pinned::Sqlite(work)) => in_time(wait, sqlite::read::read(work.connection(), keys)).await,
+            Some(Pinned::Postgres(work)) => in_time(wait, postgres::read::read(work.connection(), keys)).await,
             None => Err(ended()),
         }
     }
 
     /// The entries of a range in key order.
     pub async fn scan(&self, scan: &Scan) -> Result<Vec<Entry>, StorageError> {
+        let wait = limit::ANSWER_TIMEOUT;
         match &mut *self.pinned.lock().await {
-            Some(Pinned::Sqlite(work)) => sqlite::read::scan(work.connection(), scan).await,
-            Some(Pinned::Postgres(work)) => postgres::read::scan(work.connection(), scan).await,
+            Some(Pinned::Sqlite(work)) => in_time(wait, sqlite::read::scan(work.connection(), scan)).await,
+            Some(Pinned::Postgres(work)) => in_time(wait, postgres::read::scan(work.connection(), scan)).await,
             None => Err(ended()),
         }
     }

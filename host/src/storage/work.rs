@@ -24,7 +24,8 @@ where
     /// Begins with the given statement.
     pub(super) async fn begin(pool: &Pool<DB>, statement: &'static str) -> Result<Self, sqlx::Error> {
         let mut work = Self { connection: pool.acquire().await?, ended: false };
-        sqlx::raw_sql(statement).execute(work.connection()).await?;
+        let begin = sqlx::raw_sql(statement).execute(work.connection());
+        timeout(limit::ANSWER_TIMEOUT, begin).await.map_err(|_| timed_out())??;
         Ok(work)
     }
 
@@ -42,7 +43,8 @@ where
 
     /// Ends the work without effect.
     pub(super) async fn rollback(mut self) {
-        match sqlx::raw_sql("rollback").execute(self.connection()).await {
+        let rollback = sqlx::raw_sql("rollback").execute(self.connection());
+        match timeout(limit::ANSWER_TIMEOUT, rollback).await.unwrap_or_else(|_| Err(timed_out())) {
             Ok(_) => self.ended = true,
             Err(error) => tracing::debug!(%error, "a rollback failed; its connection is closed instead"),
         }

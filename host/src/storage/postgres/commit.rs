@@ -69,7 +69,9 @@ impl PostgresStorage {
     /// See [`crate::storage::Storage::last_batch`].
     pub async fn last_batch(&self, node: NodeId) -> Result<Option<BatchId>, StorageError> {
         let mut work = Work::begin(&self.writer, BEGIN).await?;
-        let found = measured("last_batch", last_batch(work.connection(), node)).await;
+        let asking = measured("last_batch", last_batch(work.connection(), node));
+        // As above: dropped in the middle, the work closes its connection.
+        let found = timeout(limit::COMMIT_TIMEOUT, asking).await.map_err(|_| work::timed_out())?;
         work.rollback().await;
         Ok(found?)
     }
