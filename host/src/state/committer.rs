@@ -4,6 +4,7 @@
 //! The committer outlives the requests: a client that hangs up never cancels a statement. A unit that was handed over is
 //! answered truly, also when the connection broke during COMMIT: the batch's own id is then looked up before going on.
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -54,13 +55,19 @@ impl Committer {
     /// Commits a unit and waits for its verdict. Dropping the future does not undo the commit.
     pub async fn commit(&self, unit: Unit) -> Answer {
         let (answer, verdict) = oneshot::channel();
-        self.queue.try_send(Waiting { unit, answer }).map_err(|_| CommitError::Full)?;
+        self.queue.try_send(Waiting { unit, answer }).map_err(|refused| match refused {
+            TrySendError::Full(_) => CommitError::Full,
+            TrySendError::Closed(_) => CommitError::Unavailable,
+        })?;
         verdict.await.unwrap_or(Err(CommitError::Unknown))
     }
 
-    /// Units that wait, against the limit.
+    /// Units that wait, against the limit. Where the task is gone, none will ever be taken: that is a full queue, too.
     #[must_use]
     pub fn backlog(&self) -> (usize, usize) {
+        if self.queue.is_closed() {
+            return (limit::COMMIT_QUEUE_MAX, limit::COMMIT_QUEUE_MAX);
+        }
         (limit::COMMIT_QUEUE_MAX - self.queue.capacity(), limit::COMMIT_QUEUE_MAX)
     }
 }
