@@ -2,5 +2,6 @@
 
 mod command_line;
 mod first_light;
+mod hold;
 mod payment;
 mod restart;

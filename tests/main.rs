@@ -21,6 +21,7 @@ macro_rules! on_both_kernels {
 mod access;
 mod journey;
 mod limits;
+mod model;
 mod parsers;
 mod route;
 mod sandbox;

@@ -1,7 +1,9 @@
 //! Accounts: what they are, on which side they grow, and what the cells of the platform use them for.
 
-use aibos_cell::Timestamp;
+use std::collections::BTreeMap;
+
 use aibos_cell::identifier::is_identifier;
+use aibos_cell::{Currency, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The two sides of an entry, and of an account's normal balance.
@@ -81,6 +83,9 @@ pub struct Account {
     pub normal_balance: Direction,
     /// RFC 3339, UTC.
     pub created_at: String,
+    /// How low `available` may fall in a currency, in minor units; without a line, as low as it likes. Since format 2.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub min_available: BTreeMap<Currency, i64>,
 }
 
 impl Account {
@@ -88,7 +93,13 @@ impl Account {
     #[must_use]
     pub fn open(kind: Kind, now: Timestamp) -> Self {
         let r#type = kind.account_type();
-        Self { kind, r#type, normal_balance: r#type.normal_balance(), created_at: now.to_string() }
+        Self {
+            kind,
+            r#type,
+            normal_balance: r#type.normal_balance(),
+            created_at: now.to_string(),
+            min_available: BTreeMap::new(),
+        }
     }
 }
 
@@ -115,6 +126,12 @@ pub fn prefix(code: &str) -> String {
 #[must_use]
 pub fn key(code: &str) -> String {
     format!("account/{code}/{RECORD}")
+}
+
+/// Where what is available on an account with a limit is counted.
+#[must_use]
+pub fn available_key(code: &str, currency: Currency) -> String {
+    format!("available/{code}/{currency}")
 }
 
 /// Why an account of one kind cannot be used as another.
@@ -145,6 +162,14 @@ mod tests {
             let under: Vec<&str> = codes.into_iter().filter(|other| key(other).starts_with(&prefix(code))).collect();
             assert_eq!(under, [code]);
         }
+    }
+
+    #[test]
+    fn an_account_of_format_1_has_no_limits() {
+        let stored = r#"{"kind":"merchant-payable","type":"liability","normal_balance":"credit","created_at":"x"}"#;
+        let account: Account = serde_json::from_str(stored).expect("the form of format 1");
+        assert!(account.min_available.is_empty());
+        assert_eq!(serde_json::to_string(&account).expect("JSON"), stored);
     }
 
     #[test]

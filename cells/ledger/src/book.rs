@@ -1,87 +1,101 @@
-//! The books in the cell's state: the only file that reads and writes them.
+//! The books in the cell's state: this file and its folder are the only ones that read and write them.
 //!
 //! A posting is one `read_many` (the transaction's id and the accounts) and then writes only; balances are added to
-//! without being read, so payments to the same account never conflict.
+//! without being read, so payments to the same account never conflict. Only an account with a limit is asked whether it
+//! bears the change, and that too by a counter that the host decides at commit.
 //!
 //! What is answered is one `list`: the host takes a single read as a snapshot, while several are checked at the end, which
 //! under load they would never pass.
 
+mod hold;
+mod limit;
+mod post;
+mod statement;
+
+use std::collections::BTreeMap;
+
 use aibos_cell::state::{self, Error, Value};
 use aibos_cell::{FieldError, Listing, Page, Problem, Timestamp, events};
-use serde::Serialize;
 
 use crate::account::{self, Account, Kind};
-use crate::balance::{self, Balance, Corrupt, TrialBalance};
-use crate::transaction::{AccountEntry, Balanced, EntryKeys, Transaction, Use, entry_pointer};
+use crate::balance::{self, Balance, Change, Corrupt, TrialBalance};
+use crate::transaction::{AccountEntry, Balanced, Entry, EntryKeys, Transaction, Use, entry_pointer};
+
+pub(crate) use hold::{expire, hold, post_hold, void};
+pub(crate) use limit::limit;
+pub(crate) use post::{Posted, post, transaction};
+pub(crate) use statement::{balances_at, statement};
 
 /// How many keys one list of the host answers at most. There are four counters for each currency of the ISO list, so an
 /// account with its record and the totals each fit.
 const LIST_MAX: u32 = 1000;
 
-/// What became of a transaction.
-pub(crate) enum Posted {
-    /// It is in the books now.
-    New(Receipt),
-    /// It was in the books already.
-    Before(Receipt),
-    /// Another transaction has its id.
-    IdTaken,
-    /// An account is not what the transaction takes it for.
-    Refused(Vec<FieldError>),
-}
+/// The accounts that a change touches, each as it is stored, or as it was opened by this very change.
+type Accounts = BTreeMap<String, Account>;
 
-/// What the caller is told of a posted transaction, whose entries it knows.
-#[derive(Serialize)]
-pub(crate) struct Receipt {
-    id: String,
-    posted_at: String,
-}
-
-impl From<Transaction> for Receipt {
-    fn from(transaction: Transaction) -> Self {
-        Self { id: transaction.id, posted_at: transaction.posted_at }
-    }
-}
-
-/// Posts a transaction, opening the accounts that do not exist yet, and publishes `ledger.transaction.posted`.
-pub(crate) fn post(balanced: Balanced, now: Timestamp) -> Result<Posted, Problem> {
-    let key = format!("transaction/{}", balanced.id());
-    let account_keys = balanced.accounts().keys().map(|code| account::key(code));
-    let keys: Vec<String> = std::iter::once(key.clone()).chain(account_keys).collect();
-    let mut values = state::read_many(&keys)?.into_iter();
-    if let Some(before) = values.next().flatten() {
-        let before: Transaction = before.json()?;
-        return Ok(if balanced.is_repeat_of(&before) { Posted::Before(before.into()) } else { Posted::IdTaken });
-    }
+/// Opens the accounts that do not exist yet. `found` is what is stored of each, in their order; the errors name each
+/// account that is not what the change takes it for.
+fn open_accounts(
+    uses: &BTreeMap<String, Use>,
+    found: impl Iterator<Item = Option<Value>>,
+    now: Timestamp,
+) -> Result<Result<Accounts, Vec<FieldError>>, Problem> {
+    let mut accounts = Accounts::new();
     let mut errors = Vec::new();
-    for ((code, Use { kind, entry }), value) in balanced.accounts().iter().zip(values) {
-        match value.map(|value| value.json::<Account>()).transpose()? {
-            None => {
-                state::put_if_absent(&account::key(code), &Account::open(*kind, now))?;
-            }
-            Some(account) if account.kind == *kind => {}
-            Some(_) => errors.push(FieldError::new(entry_pointer(*entry, "account"), account::wrong_kind(code, *kind))),
+    for ((code, Use { kind, entry }), value) in uses.iter().zip(found) {
+        let account = if let Some(value) = value {
+            value.json::<Account>()?
+        } else {
+            let account = Account::open(*kind, now);
+            state::put_if_absent(&account::key(code), &account)?;
+            account
+        };
+        if account.kind != *kind {
+            errors.push(FieldError::new(entry_pointer(*entry, "account"), account::wrong_kind(code, *kind)));
+        }
+        accounts.insert(code.clone(), account);
+    }
+    Ok(if errors.is_empty() { Ok(accounts) } else { Err(errors) })
+}
+
+/// What is stored under a key and of the accounts of a draft.
+fn look(key: String, balanced: &Balanced) -> Result<(Option<Value>, std::vec::IntoIter<Option<Value>>), Error> {
+    let account_keys = balanced.accounts().keys().map(|code| account::key(code));
+    let keys: Vec<String> = std::iter::once(key).chain(account_keys).collect();
+    let mut values = state::read_many(&keys)?.into_iter();
+    Ok((values.next().flatten(), values))
+}
+
+/// Adds the changes to every counter that they touch. 409 `ACCOUNT_LIMIT` when an account may not bear them.
+fn count(changes: &[(Change, &Entry)], accounts: &Accounts) -> Result<(), Problem> {
+    for (key, delta) in balance::additions(changes)? {
+        state::add(&key, delta)?;
+    }
+    for (key, delta, min) in balance::limited(changes, accounts)? {
+        if delta >= 0 {
+            state::add(&key, delta)?;
+        } else if !state::add_bounded(&key, delta, min)? {
+            let detail = format!("An account would have less than {min} minor units available, which is its limit.");
+            return Err(Problem::new(409, "ACCOUNT_LIMIT", detail));
         }
     }
-    if !errors.is_empty() {
-        return Ok(Posted::Refused(errors));
-    }
-    let transaction = balanced.post(now);
-    write(&key, &transaction, now)?;
-    Ok(Posted::New(transaction.into()))
+    Ok(())
 }
 
-fn write(key: &str, transaction: &Transaction, now: Timestamp) -> Result<(), Problem> {
-    state::put(key, transaction)?;
+/// Writes a posted transaction with its lines, and publishes it. The counters are the caller's part.
+fn enter(transaction: &Transaction, now: Timestamp) -> Result<(), Problem> {
+    state::put(&crate::transaction::key(&transaction.id), transaction)?;
     let keys = EntryKeys::new(now, &transaction.id);
     for (index, entry) in transaction.entries.iter().enumerate() {
         state::put(&keys.key(&entry.account, index), &entry.for_account(transaction))?;
     }
-    for (key, delta) in balance::additions(transaction)? {
-        state::add(&key, delta)?;
-    }
     events::publish("ledger.transaction.posted", Some(&transaction.id), transaction)?;
     Ok(())
+}
+
+/// Each entry with the same change.
+fn all(change: Change, entries: &[Entry]) -> impl Iterator<Item = (Change, &Entry)> {
+    entries.iter().map(move |entry| (change, entry))
 }
 
 /// Opens an account if there is none; answers it, or why the one that there is cannot be used.
@@ -112,7 +126,7 @@ pub(crate) fn account(code: &str) -> Result<Option<(Account, Vec<Balance>)>, Pro
     let Some(record) = record else {
         return if counters.is_empty() { Ok(None) } else { Err(Corrupt::NoAccount(code.to_owned()).into()) };
     };
-    let balances = balance::of_account(record.normal_balance, &counters)?;
+    let balances = balance::of_account(&record, &counters)?;
     Ok(Some((record, balances)))
 }
 

@@ -21,6 +21,8 @@ pub struct Draft {
     pub id: String,
     /// Two or more.
     pub entries: Vec<DraftEntry>,
+    /// The posted transaction that this one takes back, in whole or in part.
+    pub reverses: Option<String>,
 }
 
 /// One line of a draft.
@@ -45,6 +47,7 @@ pub struct Balanced {
     id: String,
     entries: Vec<Entry>,
     accounts: BTreeMap<String, Use>,
+    reverses: Option<String>,
 }
 
 /// What a transaction takes an account for.
@@ -65,6 +68,18 @@ pub struct Transaction {
     pub posted_at: String,
     /// In the order of the draft.
     pub entries: Vec<Entry>,
+    /// The posted transaction that this one takes back. Since format 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverses: Option<String>,
+    /// The hold that this one ended by posting all or part of it. Since format 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolves: Option<String>,
+}
+
+/// Where a posted transaction is stored.
+#[must_use]
+pub fn key(id: &str) -> String {
+    format!("transaction/{id}")
 }
 
 /// One line of a transaction.
@@ -128,7 +143,7 @@ impl EntryKeys {
 
 impl Draft {
     /// Checks everything that can be known without the books, and names every wrong field.
-    pub fn check(self) -> Result<Balanced, Vec<FieldError>> {
+    pub fn check(mut self) -> Result<Balanced, Vec<FieldError>> {
         let mut errors = Vec::new();
         if !account::is_code(&self.id) {
             errors.push(FieldError::new("/id", account::CODE_RULE));
@@ -137,9 +152,12 @@ impl Draft {
             let message = format!("must hold 2 to {ENTRIES_MAX} entries");
             errors.push(FieldError::new("/entries", message));
         }
+        if !self.reverses.as_deref().is_none_or(account::is_code) {
+            errors.push(FieldError::new("/reverses", account::CODE_RULE));
+        }
         let mut entries = Vec::with_capacity(self.entries.len());
         let mut accounts: BTreeMap<String, Use> = BTreeMap::new();
-        for (index, draft) in self.entries.into_iter().enumerate() {
+        for (index, draft) in std::mem::take(&mut self.entries).into_iter().enumerate() {
             let first = Use { kind: draft.kind, entry: index };
             let first = *accounts.entry(draft.account.clone()).or_insert(first);
             match draft.check(first.kind) {
@@ -151,7 +169,8 @@ impl Draft {
             let message = "debits must equal credits in every currency";
             errors.push(FieldError::new("/entries", message));
         }
-        if errors.is_empty() { Ok(Balanced { id: self.id, entries, accounts }) } else { Err(errors) }
+        let Self { id, reverses, .. } = self;
+        if errors.is_empty() { Ok(Balanced { id, entries, accounts, reverses }) } else { Err(errors) }
     }
 }
 
@@ -214,16 +233,29 @@ impl Balanced {
         &self.accounts
     }
 
+    /// The lines.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The posted transaction that this one takes back.
+    #[must_use]
+    pub fn reverses(&self) -> Option<&str> {
+        self.reverses.as_deref()
+    }
+
     /// The transaction as it enters the books.
     #[must_use]
     pub fn post(self, now: Timestamp) -> Transaction {
-        Transaction { id: self.id, posted_at: now.to_string(), entries: self.entries }
+        let Self { id, entries, reverses, .. } = self;
+        Transaction { id, posted_at: now.to_string(), entries, reverses, resolves: None }
     }
 
     /// Is this what was posted before, the time apart?
     #[must_use]
     pub fn is_repeat_of(&self, posted: &Transaction) -> bool {
-        self.entries == posted.entries
+        self.entries == posted.entries && self.reverses == posted.reverses
     }
 }
 

@@ -3,7 +3,7 @@
 use aibos_cell::identifier::is_identifier;
 use aibos_cell::money::AMOUNT_MAX;
 use aibos_cell::{Currency, FieldError, Money};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// How long a source or a reference may be, in characters.
 pub const TEXT_MAX: usize = 255;
@@ -17,6 +17,44 @@ pub struct OrderRequest {
     source: String,
     destination: String,
     reference: Option<String>,
+}
+
+/// When the money is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CaptureMethod {
+    /// At once.
+    #[default]
+    Automatic,
+    /// Authorised and held at first; `capture` takes it.
+    Manual,
+}
+
+/// The body of `POST /payments`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a payment")]
+pub struct CreateRequest {
+    amount: i64,
+    currency: Currency,
+    source: String,
+    destination: String,
+    reference: Option<String>,
+    #[serde(default)]
+    capture_method: CaptureMethod,
+}
+
+impl CreateRequest {
+    /// The order, and when its money is taken.
+    #[must_use]
+    pub fn split(self) -> (OrderRequest, CaptureMethod) {
+        let Self { amount, currency, source, destination, reference, capture_method } = self;
+        (OrderRequest { amount, currency, source, destination, reference }, capture_method)
+    }
+}
+
+/// May this be a text of the caller's own, such as a reference or a reason?
+pub fn check_text(pointer: &str, text: Option<&str>) -> Result<(), FieldError> {
+    if text.is_none_or(is_text) { Ok(()) } else { Err(FieldError::new(pointer, text_rule())) }
 }
 
 /// A payment that makes sense.

@@ -18,16 +18,34 @@ pub enum Token {
     Timeout,
     /// The processor itself traps.
     Trap,
+    /// Answered with one minor unit more than was asked for.
+    Conflict,
+    /// Charged; a capture has no answer in time and goes through all the same.
+    CaptureTimeout,
+    /// Charged; a capture is declined.
+    CaptureDeclined,
+    /// Charged; a capture is answered with one minor unit more than was asked for.
+    CaptureConflict,
+    /// Charged; a refund has no answer in time and goes through all the same.
+    RefundTimeout,
+    /// Charged; a refund is declined.
+    RefundDeclined,
 }
 
 impl Token {
     /// Every token with its name.
-    pub const ALL: [(&'static str, Self); 5] = [
+    pub const ALL: [(&'static str, Self); 11] = [
         ("tok_ok", Self::Ok),
         ("tok_declined", Self::Declined),
         ("tok_insufficient", Self::Insufficient),
         ("tok_timeout", Self::Timeout),
         ("tok_trap", Self::Trap),
+        ("tok_conflict", Self::Conflict),
+        ("tok_capture_timeout", Self::CaptureTimeout),
+        ("tok_capture_declined", Self::CaptureDeclined),
+        ("tok_capture_conflict", Self::CaptureConflict),
+        ("tok_refund_timeout", Self::RefundTimeout),
+        ("tok_refund_declined", Self::RefundDeclined),
     ];
 
     /// The token of a name.
@@ -36,12 +54,20 @@ impl Token {
         Self::ALL.into_iter().find_map(|(known, token)| (known == name).then_some(token))
     }
 
+    /// What becomes of the charge itself.
     fn outcome(self) -> (Status, Option<&'static str>) {
         match self {
-            Self::Ok | Self::Trap => (Status::Succeeded, None),
             Self::Declined => (Status::Declined, Some("card_declined")),
             Self::Insufficient => (Status::Declined, Some("insufficient_funds")),
             Self::Timeout => (Status::Processing, None),
+            Self::Ok
+            | Self::Trap
+            | Self::Conflict
+            | Self::CaptureTimeout
+            | Self::CaptureDeclined
+            | Self::CaptureConflict
+            | Self::RefundTimeout
+            | Self::RefundDeclined => (Status::Succeeded, None),
         }
     }
 }
@@ -108,7 +134,8 @@ impl ChargeRequest {
                     id: self.id,
                     status,
                     decline_code: decline_code.map(str::to_owned),
-                    amount: self.amount,
+                    // At most AMOUNT_MAX, so one more is in range.
+                    amount: if token == Token::Conflict { self.amount.saturating_add(1) } else { self.amount },
                     currency: self.currency,
                 };
                 Ok((charge, token))
@@ -195,6 +222,7 @@ mod tests {
             let (charge, _) = request(Token::ALL[index].0, amount).check().expect("valid");
             let settled = charge.clone().settle();
             prop_assert_eq!((settled.amount, settled.currency), (charge.amount, charge.currency));
+            prop_assert_eq!(charge.amount - amount, i64::from(Token::ALL[index].1 == Token::Conflict));
             prop_assert_ne!(settled.status, Status::Processing);
         }
 

@@ -4,7 +4,7 @@
 use serde::de::DeserializeOwned;
 
 use crate::bindings::aibos::cell::types;
-use crate::{Page, Problem, percent, pointer};
+use crate::{Page, Problem, Timestamp, percent, pointer};
 
 /// One request, from the gateway or from another cell.
 #[derive(Clone, Debug)]
@@ -116,6 +116,22 @@ impl Request {
         }
         serde_json::from_slice(self.body())
             .map_err(|error| Problem::validation(vec![pointer::locate(self.body(), &error)]))
+    }
+
+    /// The same for a body that may be left out: nothing at all stands for the default, an empty object.
+    pub fn json_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
+        if self.body().is_empty() { Ok(T::default()) } else { self.json() }
+    }
+
+    /// A query parameter as a time; none when it is absent.
+    pub fn query_time(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
+        let parse = |text: String| {
+            let wrong = || {
+                Problem::invalid(&format!("/query/{name}"), "must be a time of RFC 3339, such as 2026-11-21T07:53:00Z")
+            };
+            Timestamp::parse(&text).ok_or_else(wrong)
+        };
+        self.query(name)?.map(parse).transpose()
     }
 }
 
