@@ -56,7 +56,8 @@ impl TestKernel {
         let mut config = config(database.url());
         adjust(&mut config);
         let clock = Clock::manual(Timestamp::from_second(1_800_000_000).expect("a time of our days"));
-        let kernel = Kernel::start(config.clone(), clock.clone()).await.expect("a kernel starts on an empty database");
+        let starting = Box::pin(Kernel::start(config.clone(), clock.clone()));
+        let kernel = starting.await.expect("a kernel starts on an empty database");
         let running = serve(&kernel).await;
         Self { kernel, clock, database, config, running, owner: OnceCell::new() }
     }
