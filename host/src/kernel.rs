@@ -63,6 +63,9 @@ pub struct Kernel {
 /// Time between two looks at what waits to be written in the background.
 const HOUSEKEEPING_PAUSE: Duration = Duration::from_secs(1);
 
+/// Time for each part of a stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Time between two sweeps while there is more to remove.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 
@@ -304,12 +307,15 @@ impl Kernel {
         drop(self.committer.swap(None));
         let committing = self.committing.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = committing
-            && tokio::time::timeout(Duration::from_secs(10), task).await.is_err()
+            && tokio::time::timeout(STOP_TIMEOUT, task).await.is_err()
         {
             tracing::error!("some commits were not finished in time");
         }
         self.seal_audit().await;
-        self.storage.close().await;
+        // A connection to a database that says nothing is closed by the end of the process.
+        if tokio::time::timeout(STOP_TIMEOUT, self.storage.close()).await.is_err() {
+            tracing::error!("the database does not say good-bye");
+        }
     }
 }
 
