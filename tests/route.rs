@@ -9,6 +9,7 @@ mod chaos;
 mod documentation;
 mod event;
 mod key;
+mod probe;
 mod role;
 #[expect(clippy::module_inception, reason = "the operations on routes, among those of all groups")]
 mod route;

@@ -104,8 +104,8 @@ impl Kernel {
         let compiler = Compiler::with_cache(compiled_dir(&config.data_dir), &config.master_key.derive("compiled-code"));
         let master_key = config.master_key.clone();
         let vault = Vault::new(move |purpose, sealed| master_key.open(purpose, sealed).ok());
-        let signer =
-            checkpoint_key::load_or_create(&storage, &committer, &clock, &config.master_key, &config.issuer).await;
+        let signer = checkpoint_key::load_or_create(&storage, &committer, &clock, &config.master_key, &config.issuer);
+        let signer = Box::pin(signer).await;
         let kernel = Arc::new(Self {
             sealer: Arc::new(Sealer::new(signer.map_err(IdentityError::from)?, &clock)),
             gateway: Gateway::new(&clock),

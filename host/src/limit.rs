@@ -216,6 +216,8 @@ pub const WASI_RANDOM_BYTES_MAX: u64 = 64 * 1024;
 pub const WASI_RESOURCES_MAX: usize = 256;
 /// Failed calls below one request that leave a report each; a loop over a failing callee must not fill the log.
 pub const FAILURES_PER_REQUEST_MAX: usize = 16;
+/// Bytes free on the kernel's disks below which it says that it is not ready: time to act before commits are refused.
+pub const DISK_FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
 /// Expired rows that one sweep removes: it takes about a millisecond, which a commit may have to wait on `SQLite`.
 pub const SWEEP_ROWS_MAX: i64 = 500;
 /// Sweeps in a row: at ten thousand rows a second the sweeper keeps up with every load that fits the machine.

@@ -185,10 +185,10 @@ async fn without_audit_there_is_no_change_and_no_reading(test: TestKernel) {
     let anna = test.tenant("acme").await;
     let refuse = match test.kernel.storage {
         Storage::Sqlite(_) => {
-            "create trigger full before insert on audit begin select raise(abort, 'the disk is full'); end"
+            "create trigger disk_full before insert on audit begin select raise(abort, 'the disk is full'); end"
         }
         Storage::Postgres(_) => {
-            "create trigger full before insert on audit for each row execute function refuse_change()"
+            "create trigger disk_full before insert on audit for each row execute function refuse_change()"
         }
     };
     test.database.execute(refuse).await.unwrap();
@@ -198,8 +198,8 @@ async fn without_audit_there_is_no_change_and_no_reading(test: TestKernel) {
     let roles = anna.get("/api/v1/roles").await.expect(200);
     assert!(!roles.to_string().contains("clerk"), "{roles}");
     let mended = match test.kernel.storage {
-        Storage::Sqlite(_) => "drop trigger full",
-        Storage::Postgres(_) => "drop trigger full on audit",
+        Storage::Sqlite(_) => "drop trigger disk_full",
+        Storage::Postgres(_) => "drop trigger disk_full on audit",
     };
     test.database.execute(mended).await.unwrap();
     anna.post("/api/v1/roles", &role).await.done(201);

@@ -1,5 +1,8 @@
 //! No mutated proof is accepted. `PROPTEST_CASES=1000000 tests/run mutated` tries a million of each kind.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use aibos::audit::merkle::{self, Hash, Range, root_of};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -29,14 +32,14 @@ enum Mutation {
 fn mutation() -> impl Strategy<Value = Mutation> {
     prop_oneof![
         4 => (any::<Index>(), any::<u8>()).prop_map(|(at, bit)| Mutation::Bit(at, bit)),
-        any::<Index>().prop_map(Mutation::Drop),
-        (any::<Index>(), any::<[u8; 32]>()).prop_map(|(at, hash)| Mutation::Insert(at, hash)),
-        any::<Index>().prop_map(Mutation::Repeat),
-        (any::<Index>(), any::<Index>()).prop_map(|(one, two)| Mutation::Swap(one, two)),
-        any::<u8>().prop_map(Mutation::Subject),
-        any::<u8>().prop_map(Mutation::Root),
-        (0..LEAVES_MAX + 2).prop_map(Mutation::Number),
-        (0..LEAVES_MAX).prop_map(Mutation::Other),
+        1 => any::<Index>().prop_map(Mutation::Drop),
+        1 => (any::<Index>(), any::<[u8; 32]>()).prop_map(|(at, hash)| Mutation::Insert(at, hash)),
+        1 => any::<Index>().prop_map(Mutation::Repeat),
+        1 => (any::<Index>(), any::<Index>()).prop_map(|(one, two)| Mutation::Swap(one, two)),
+        1 => any::<u8>().prop_map(Mutation::Subject),
+        1 => any::<u8>().prop_map(Mutation::Root),
+        1 => (0..LEAVES_MAX + 2).prop_map(Mutation::Number),
+        1 => (0..LEAVES_MAX).prop_map(Mutation::Other),
     ]
 }
 
@@ -73,9 +76,30 @@ impl Proof {
     }
 }
 
-fn hashes(leaves: &[Hash], ranges: &[Range]) -> Vec<Hash> {
-    let slice = |Range(from, to): Range| &leaves[usize::try_from(from).unwrap()..usize::try_from(to).unwrap()];
-    ranges.iter().map(|range| root_of(slice(*range))).collect()
+/// The hashes of ranges of one sequence of leaves, each computed once.
+struct Grove {
+    leaves: Vec<Hash>,
+    known: RefCell<HashMap<(u64, u64), Hash>>,
+}
+
+impl Grove {
+    fn new() -> Self {
+        let leaves = (0..LEAVES_MAX).map(|number| Hash::of_leaf(&number.to_be_bytes())).collect();
+        Self { leaves, known: RefCell::default() }
+    }
+
+    fn hash(&self, Range(from, to): Range) -> Hash {
+        let slice = || &self.leaves[usize::try_from(from).unwrap()..usize::try_from(to).unwrap()];
+        *self.known.borrow_mut().entry((from, to)).or_insert_with(|| root_of(slice()))
+    }
+
+    fn root(&self, size: u64) -> Hash {
+        self.hash(Range(0, size))
+    }
+
+    fn path(&self, ranges: &[Range]) -> Vec<Hash> {
+        ranges.iter().map(|range| self.hash(*range)).collect()
+    }
 }
 
 fn cases() -> ProptestConfig {
@@ -89,12 +113,12 @@ fn cases() -> ProptestConfig {
 
 #[test]
 fn no_mutated_proof_of_an_entry_is_accepted() {
-    let leaves: Vec<Hash> = (0..LEAVES_MAX).map(|number| Hash::of_leaf(&number.to_be_bytes())).collect();
+    let grove = Grove::new();
     proptest!(cases(), |(size in 1..=LEAVES_MAX, at in any::<Index>(), mutation in mutation())| {
-        let trunk = &leaves[..usize::try_from(size).unwrap()];
-        let number = at.index(trunk.len()) as u64;
-        let path = |number: u64| hashes(trunk, &merkle::inclusion(number.min(size - 1), size));
-        let good = Proof { number, subject: trunk[at.index(trunk.len())], root: root_of(trunk), path: path(number) };
+        let number = at.index(usize::try_from(size).unwrap()) as u64;
+        let path = |number: u64| grove.path(&merkle::inclusion(number.min(size - 1), size));
+        let subject = grove.hash(Range(number, number + 1));
+        let good = Proof { number, subject, root: grove.root(size), path: path(number) };
         let holds = |it: &Proof| merkle::verify_inclusion(it.subject, it.number, size, &it.path, it.root);
         prop_assert!(holds(&good));
         let bad = good.mutated(&mutation, path);
@@ -104,20 +128,15 @@ fn no_mutated_proof_of_an_entry_is_accepted() {
 
 #[test]
 fn no_mutated_proof_of_a_continuation_is_accepted() {
-    let leaves: Vec<Hash> = (0..LEAVES_MAX).map(|number| Hash::of_leaf(&number.to_be_bytes())).collect();
+    let grove = Grove::new();
     proptest!(cases(), |(size in 1..=LEAVES_MAX, at in any::<Index>(), mutation in mutation())| {
-        let trunk = &leaves[..usize::try_from(size).unwrap()];
-        let first = 1 + at.index(trunk.len());
-        let number = first as u64;
-        let path = |number: u64| hashes(trunk, &merkle::consistency(number.clamp(1, size), size));
-        let good = Proof { number, subject: root_of(&trunk[..first]), root: root_of(trunk), path: path(number) };
-        let holds = |it: &Proof| {
-            merkle::verify_consistency((it.number, it.subject), (size, it.root), &it.path)
-        };
+        let number = 1 + at.index(usize::try_from(size).unwrap()) as u64;
+        let path = |number: u64| grove.path(&merkle::consistency(number.clamp(1, size), size));
+        let good = Proof { number, subject: grove.root(number), root: grove.root(size), path: path(number) };
+        let holds = |it: &Proof| merkle::verify_consistency((it.number, it.subject), (size, it.root), &it.path);
         prop_assert!(holds(&good));
         let bad = good.mutated(&mutation, path);
         // A size comes with its root from a checkpoint: alone it is not what a proof is about.
-        let about = bad.number == good.number;
-        prop_assert!(bad == good || !about || !holds(&bad), "{bad:?}");
+        prop_assert!(bad == good || bad.number != good.number || !holds(&bad), "{bad:?}");
     });
 }

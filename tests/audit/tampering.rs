@@ -210,7 +210,8 @@ async fn a_removed_moved_or_rewritten_entry_is_found(mut test: TestKernel) {
 async fn a_cut_off_tail_is_found_by_a_kept_checkpoint(test: TestKernel) {
     log(&test).await;
     let kernel = &test.kernel;
-    let (early, _) = (keep(kernel).await, grow(kernel, [TenantId::PLATFORM; 2], 60).await);
+    let early = keep(kernel).await;
+    grow(kernel, [TenantId::PLATFORM; 2], 60).await;
     let kept = keep(kernel).await;
     let size = kept.size;
     test.database

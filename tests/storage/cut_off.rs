@@ -5,6 +5,7 @@ use std::time::Duration;
 use aibos::clock::Clock;
 use aibos::id::BatchId;
 use aibos::limit;
+use aibos::state::committer::{CommitError, Committer};
 use aibos::state::unit::{Read, Unit, Verdict};
 use aibos::storage::{Storage, StorageError};
 use suite::database::Backend;
@@ -16,6 +17,7 @@ use super::{Subject, receipt, writing};
 on_both_backends! {
     dropped_reads_poison_no_connection,
     dropped_commits_leave_no_gap,
+    a_committer_that_is_gone_is_not_ready,
 }
 
 async fn dropped_reads_poison_no_connection(subject: Subject) {
@@ -60,6 +62,18 @@ async fn dropped_commits_leave_no_gap(subject: Subject) {
     let count: i64 = subject.value("count").await.unwrap().parse().unwrap();
     assert_eq!(last.sequence, count);
     assert_eq!((&last.events[..], &last.audit[..]), (&[count][..], &[count - 1][..]));
+}
+
+async fn a_committer_that_is_gone_is_not_ready(subject: Subject) {
+    let (committer, task) = Committer::start(subject.storage.clone(), subject.clock.clone());
+    committer.commit(writing([subject.put("a", "1")])).await.unwrap();
+    assert_eq!(committer.backlog().0, 0);
+    task.abort();
+    task.await.unwrap_err();
+    assert_eq!(committer.commit(writing([subject.put("a", "2")])).await.unwrap_err(), CommitError::Unavailable);
+    let (waiting, most) = committer.backlog();
+    assert_eq!(waiting, most, "readyz takes that for what it is");
+    assert_eq!(subject.value("a").await.as_deref(), Some("1"));
 }
 
 /// A kernel behind a network that can break, and one beside it.

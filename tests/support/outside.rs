@@ -118,7 +118,7 @@ impl OutsideServer {
                 reply(&mut stream, "200 OK", "", b"1.0842").await?;
             }
             "/moved" => reply(&mut stream, "302 Found", &format!("location: {query}\r\n"), b"").await?,
-            "/silent" => std::future::pending().await,
+            "/silent" => std::future::pending::<()>().await,
             "/half" => {
                 stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await?;
                 std::future::pending::<()>().await;

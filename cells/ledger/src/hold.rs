@@ -65,7 +65,7 @@ pub struct End {
 }
 
 /// Why a hold cannot end so.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// It ended before.
     Ended(EndStatus),

@@ -75,9 +75,9 @@ fn book(payment: &mut Payment, plan: CapturePlan) -> Result<(), Problem> {
 
 fn conflict(payment: &mut Payment) -> Result<(), Problem> {
     if payment.is_over(context::now()) {
-        ledger::expire(payment)?
+        ledger::expire(payment)?;
     } else {
-        ledger::void(payment)?
+        ledger::void(payment)?;
     }
     payment.conflict()?;
     store::record(payment, "payment.conflicted")

@@ -133,9 +133,11 @@ impl Walk<'_> {
                     after = checkpoints.back().map_or(newest, |(size, _)| *size);
                 }
                 while let Some((size, note)) = checkpoints.pop_front_if(|(size, _)| *size <= signed(self.tree.size())) {
-                    self.checkpoint(size, &note)?;
+                    let judged = self.checkpoint(size, &note);
+                    self.placed(judged).await?;
                 }
-                self.kept()?;
+                let judged = self.kept();
+                self.placed(judged).await?;
             }
         }
         self.end(entries, newest, last_row, last_tile)
@@ -216,14 +218,29 @@ impl Walk<'_> {
         let odd = pairs.into_iter().find(|(_, (given, stored))| given.0 != **stored);
         if let Some((place, _)) = odd {
             let index = begin + place * width;
-            let what = if *level == 0 { format!("entry {index}") } else { format!("the tile over entry {index}") };
-            let sentence = format!("{what} and {name} do not belong together: one of them was changed");
+            if *level == 0 {
+                return Err(different(index, &name).into());
+            }
+            let sentence =
+                format!("the tile over entry {index} and {name} do not belong together: one of them was changed");
             return Err(Fault::at(index, sentence).into());
         }
         if stored.root != tile.root.0 || stored.hashes.len() != tile.hashes.len() * 32 {
             return Err(Fault::at(begin, format!("{name}: its root is not that of its hashes")).into());
         }
         Ok(())
+    }
+
+    /// Replaces the range that a checkpoint can name with the entry, where the tile that follows is full and tells it.
+    async fn placed(&self, judged: Result<(), Fault>) -> Result<(), Stop> {
+        let Err(fault) = judged else { return Ok(()) };
+        let position = self.tree.size() >> TILE_HEIGHT;
+        let stored = self.storage.audit_tile(0, signed(position)).await?;
+        let hashes = stored.map(|tile| tile.hashes).unwrap_or_default();
+        let pairs = ((position << TILE_HEIGHT)..).zip(self.tree.open_leaves().iter().zip(hashes.chunks(32)));
+        let odd = pairs.into_iter().find(|(_, (given, stored))| given.0 != **stored);
+        let placed = odd.map(|(index, _)| different(index, &format!("tile {position} of level 0")));
+        Err(placed.unwrap_or(fault).into())
     }
 
     fn checkpoint(&mut self, size: i64, note: &[u8]) -> Result<(), Fault> {
@@ -260,6 +277,10 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+fn different(index: u64, tile: &str) -> Fault {
+    Fault::at(index, format!("entry {index} and {tile} do not belong together: one of them was changed"))
 }
 
 fn missing(index: u64) -> Fault {

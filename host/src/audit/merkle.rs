@@ -23,7 +23,9 @@ impl Hash {
 
     fn of_parts(parts: &[&[u8]]) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
-        parts.iter().for_each(|part| context.update(part));
+        for part in parts {
+            context.update(part);
+        }
         Self::finished(context)
     }
 

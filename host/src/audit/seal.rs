@@ -103,12 +103,11 @@ impl Sealer {
         if let Some(size) = newest.filter(|size| *size > entries) {
             return Err(SealError::Cut { size, entries });
         }
-        let mut tree = match state.tree.take() {
-            Some(tree) => tree,
-            None => {
-                state.seen = newest;
-                self.resume(storage, newest).await?
-            }
+        let mut tree = if let Some(tree) = state.tree.take() {
+            tree
+        } else {
+            state.seen = newest;
+            self.resume(storage, newest).await?
         };
         // This kernel remembers what it has seen, also when the checkpoints were removed with the entries.
         let size = signed(tree.size());

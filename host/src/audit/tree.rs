@@ -82,6 +82,12 @@ impl Tree {
         self.size
     }
 
+    /// The leaves past the last full tile.
+    #[must_use]
+    pub fn open_leaves(&self) -> &[Hash] {
+        self.open.first().map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// Adds a leaf; answers the tiles that it filled, the lowest first.
     pub fn push(&mut self, leaf: Hash) -> Vec<Tile> {
         self.size += 1;

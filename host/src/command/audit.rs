@@ -48,7 +48,7 @@ pub struct Verify {
     /// The verifier key, from GET /.well-known/audit-key when the log was new; without it, the key that the log names.
     #[arg(long, value_name = "KEY")]
     key: Option<VerifierKey>,
-    /// Read the database of DATABASE_URL itself instead of asking a kernel.
+    /// Read the database of `DATABASE_URL` itself instead of asking a kernel.
     #[arg(long)]
     database: bool,
     #[command(flatten)]

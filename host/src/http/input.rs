@@ -227,6 +227,25 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     })
 }
 
+/// What was expected, without what was sent: it may be a secret in the wrong type.
 fn sentence(error: &serde_json::Error) -> String {
-    error.to_string()
+    let text = error.to_string();
+    match text.strip_prefix("invalid type: ").or_else(|| text.strip_prefix("invalid value: ")) {
+        Some(rest) => rest.rsplit_once(", expected ").map_or(text.clone(), |(_, wanted)| format!("expected {wanted}")),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_not_repeated() {
+        let sentence = |text: &str| sentence(&serde_json::from_str::<String>(text).unwrap_err());
+        assert_eq!(sentence("4711"), "expected a string at line 1 column 4");
+        assert_eq!(sentence("\"a"), "EOF while parsing a string at line 1 column 2");
+        let number = serde_json::from_str::<u8>("\"hunter2, expected by nobody\"").unwrap_err();
+        assert!(!super::sentence(&number).contains("hunter2"), "{number}");
+    }
 }

@@ -17,15 +17,16 @@ use super::route::{
 use super::{cell as cell_edge, edge};
 use crate::kernel::Kernel;
 
+const DELETE: Method = Method::DELETE;
+const GET: Method = Method::GET;
+const PATCH: Method = Method::PATCH;
+const POST: Method = Method::POST;
+const PUT: Method = Method::PUT;
+
 /// Every operation.
 #[must_use]
 #[rustfmt::skip]
 pub fn table() -> Vec<Route> {
-    const DELETE: Method = Method::DELETE;
-    const GET: Method = Method::GET;
-    const PATCH: Method = Method::PATCH;
-    const POST: Method = Method::POST;
-    const PUT: Method = Method::PUT;
     vec![
         Route::new(GET,    "/livez",                             "probe.live",            "Whether the process runs.", probe::live),
         Route::new(GET,    "/readyz",                            "probe.ready",           "Whether the kernel can serve.", probe::ready),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::queue::{Full, Queue, Waiting};
+use super::queue::{Queue, Refused, Waiting};
 use super::unit::{Unit, Verdict};
 use crate::clock::Clock;
 use crate::id::{BatchId, NodeId};
@@ -61,19 +61,32 @@ impl Committer {
     /// Commits a unit and waits for its verdict. Dropping the future does not undo the commit.
     pub async fn commit(&self, unit: Unit) -> Answer {
         let (answer, verdict) = oneshot::channel();
-        self.0.0.push(Waiting { unit, answer }).map_err(|Full| CommitError::Full)?;
+        self.0.0.push(Waiting { unit, answer }).map_err(|refused| match refused {
+            Refused::Full => CommitError::Full,
+            Refused::Abandoned => CommitError::Unavailable,
+        })?;
         verdict.await.unwrap_or(Err(CommitError::Unknown))
     }
 
-    /// Units that wait, against the limit.
+    /// Units that wait, against the limit. Where the task is gone, none will ever be taken: that is a full queue, too.
     #[must_use]
     pub fn backlog(&self) -> (usize, usize) {
-        (self.0.0.len(), limit::COMMIT_QUEUE_MAX)
+        (self.0.0.len().unwrap_or(limit::COMMIT_QUEUE_MAX), limit::COMMIT_QUEUE_MAX)
+    }
+}
+
+/// Lets nobody wait for a task that has ended, however it did.
+struct Taker(Arc<Queue>);
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }
 
 async fn run(storage: Storage, clock: Clock, node: NodeId, queue: Arc<Queue>) {
-    while let Some(batch) = queue.next().await {
+    let taker = Taker(queue);
+    while let Some(batch) = taker.0.next().await {
         let (units, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.unit, waiting.answer)).unzip();
         #[expect(clippy::cast_precision_loss, reason = "a batch has a few hundred units")]

@@ -20,9 +20,14 @@ pub(super) struct Waiting {
     pub(super) answer: oneshot::Sender<Answer>,
 }
 
-/// There is no room, for this tenant or for anybody.
+/// Why a unit cannot wait.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(super) enum Refused {
+    /// There is no room, for this tenant or for anybody.
+    Full,
+    /// Nobody takes any more.
+    Abandoned,
+}
 
 /// The lines.
 #[derive(Debug, Default)]
@@ -38,21 +43,29 @@ struct Lines {
     turns: VecDeque<TenantId>,
     units: usize,
     bytes: usize,
+    /// Nobody comes any more.
     is_closed: bool,
+    /// Nobody takes any more.
+    is_abandoned: bool,
 }
 
 impl Queue {
     /// Joins the tenant's line.
-    pub(super) fn push(&self, waiting: Waiting) -> Result<(), Full> {
+    pub(super) fn push(&self, waiting: Waiting) -> Result<(), Refused> {
         let bytes = waiting.unit.bytes();
         let tenant = waiting.unit.tenant();
         let mut lines = self.lines();
+        if lines.is_abandoned {
+            return Err(Refused::Abandoned);
+        }
         let fits = |bytes: usize| bytes <= limit::COMMIT_QUEUE_BYTES_MAX;
         if lines.units >= limit::COMMIT_QUEUE_MAX || lines.units > 0 && !fits(lines.bytes.saturating_add(bytes)) {
-            return Err(Full);
+            return Err(Refused::Full);
         }
         match lines.by_tenant.entry(tenant) {
-            Entry::Occupied(line) if line.get().len() >= limit::COMMIT_QUEUE_PER_TENANT_MAX => return Err(Full),
+            Entry::Occupied(line) if line.get().len() >= limit::COMMIT_QUEUE_PER_TENANT_MAX => {
+                return Err(Refused::Full);
+            }
             Entry::Occupied(mut line) => line.get_mut().push_back(waiting),
             Entry::Vacant(line) => {
                 line.insert(VecDeque::from([waiting]));
@@ -90,9 +103,15 @@ impl Queue {
         self.arrived.notify_one();
     }
 
-    /// Units that wait.
-    pub(super) fn len(&self) -> usize {
-        self.lines().units
+    /// Nobody takes any more. Whoever waits hears that there will be no verdict.
+    pub(super) fn abandon(&self) {
+        *self.lines() = Lines { is_abandoned: true, ..Lines::default() };
+    }
+
+    /// Units that wait; none when nobody takes them.
+    pub(super) fn len(&self) -> Option<usize> {
+        let lines = self.lines();
+        (!lines.is_abandoned).then_some(lines.units)
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
@@ -154,9 +173,20 @@ mod tests {
             queue.push(waiting(tenant, key, 1)).unwrap();
         }
         assert_eq!(keys(&queue.next().await.unwrap()), ["a1", "b1", "c1", "a2", "b2", "a3"]);
-        assert_eq!(queue.len(), 0);
+        assert_eq!(queue.len(), Some(0));
         queue.close();
         assert!(queue.next().await.is_none());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_committer_that_is_gone() {
+        let queue = Queue::default();
+        let (answer, mut verdict) = oneshot::channel();
+        queue.push(Waiting { answer, ..waiting(1, "a", 1) }).unwrap();
+        queue.abandon();
+        assert_eq!(verdict.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        assert_eq!(queue.push(waiting(1, "b", 1)), Err(Refused::Abandoned));
+        assert_eq!(queue.len(), None);
     }
 
     #[tokio::test]
@@ -165,7 +195,7 @@ mod tests {
         for _ in 0..limit::COMMIT_QUEUE_PER_TENANT_MAX {
             queue.push(waiting(1, "flood", 1)).unwrap();
         }
-        assert_eq!(queue.push(waiting(1, "one too many", 1)), Err(Full));
+        assert_eq!(queue.push(waiting(1, "one too many", 1)), Err(Refused::Full));
         queue.push(waiting(2, "calm", 1)).unwrap();
         let batch = keys(&queue.next().await.unwrap());
         assert_eq!((batch.len(), batch[1].as_str()), (limit::COMMIT_BATCH_MAX, "calm"));
@@ -176,12 +206,12 @@ mod tests {
     async fn bytes_are_bounded() {
         let queue = Queue::default();
         queue.push(waiting(1, "huge", limit::COMMIT_QUEUE_BYTES_MAX + 1)).unwrap();
-        assert_eq!(queue.push(waiting(2, "more", 1)), Err(Full), "what waits is the host's memory");
+        assert_eq!(queue.push(waiting(2, "more", 1)), Err(Refused::Full), "what waits is the host's memory");
         assert_eq!(keys(&queue.next().await.unwrap()), ["huge"]);
         for key in ["one", "two", "three"] {
             queue.push(waiting(1, key, limit::COMMIT_BYTES_MAX / 2)).unwrap();
         }
         assert_eq!(keys(&queue.next().await.unwrap()).len(), 1, "keys count, too: two halves are more than a whole");
-        assert_eq!(queue.len(), 2);
+        assert_eq!(queue.len(), Some(2));
     }
 }

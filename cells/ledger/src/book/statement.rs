@@ -40,14 +40,13 @@ pub(crate) fn balances_at(code: &str, at: Timestamp) -> Result<Option<(Account, 
     }
 }
 
+/// A page of a statement, and the balances at its end.
+pub(crate) type StatementPage = (Listing<Line>, Vec<Balance>);
+
 /// One page of an account's entries up to a moment, oldest first, each with the balance after it, and the balances at the
 /// end of the page; none when the account was never opened. A page begins with the sums that its cursor brings, so a
 /// statement may be as long as it likes.
-pub(crate) fn statement(
-    code: &str,
-    at: Timestamp,
-    page: &Page,
-) -> Result<Option<(Listing<Line>, Vec<Balance>)>, Problem> {
+pub(crate) fn statement(code: &str, at: Timestamp, page: &Page) -> Result<Option<StatementPage>, Problem> {
     let Some(account) = state::get::<Account>(&account::key(code))? else { return Ok(None) };
     let prefix = EntryKeys::prefix(code);
     let (after, mut running) = match &page.after {

@@ -163,9 +163,9 @@ fn follow(payment: &mut Payment, ask: Ask, id: &str) -> Result<(), Refusal> {
         Ask::Refund(amount, done) => {
             let parts = payment.begin_refund(id, Some(amount))?;
             if done {
-                payment.finish_refund(id, amount)
+                payment.finish_refund(id, amount);
             } else {
-                payment.fail_refund(id, &parts)
+                payment.fail_refund(id, &parts);
             }
             Ok(())
         }

@@ -38,7 +38,7 @@ fn own(name: &str) -> &'static [Code] {
         "kernel.bootstrap" => &[Code::InvalidCredentials, Code::AlreadyBootstrapped, Code::RateLimited],
         "auth.login" | "auth.password" => &[Code::InvalidCredentials, Code::RateLimited],
         "tenant.create" | "user.create" => &[Code::AlreadyExists, Code::RateLimited],
-        "user.password.set" => &[Code::RateLimited],
+        "user.password.set" | "audit.verify" => &[Code::RateLimited],
         "role.create" => &[Code::AlreadyExists],
         "user.update" | "role.update" => &[Code::AlreadyExists, Code::InUse],
         "tenant.update" | "user.delete" | "user.role.revoke" | "role.delete" | "role.permissions.set" => &[Code::InUse],
@@ -48,7 +48,6 @@ fn own(name: &str) -> &'static [Code] {
         "chaos.inject" | "chaos.fail" => &[Code::ChaosDisabled],
         "audit.proof" | "audit.export" => &[Code::NotSealed],
         "audit.checkpoint" | "audit.consistency" => &[Code::NotFound],
-        "audit.verify" => &[Code::RateLimited],
         _ => &[],
     }
 }

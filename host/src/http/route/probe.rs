@@ -1,11 +1,14 @@
 //! Whether the process runs and can serve.
 
+use std::path::Path;
+
 use axum::response::Response;
 use http::StatusCode;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
 use crate::cell::supervisor::Breaker;
+use crate::config::Config;
 use crate::http::operation::Operation;
 use crate::http::output::{Ok200, Output, with_type};
 use crate::http::problem::{Code, Problem};
@@ -25,7 +28,7 @@ pub async fn live(_operation: Operation, _permit: Public, (): ()) -> Result<Ok20
     Ok(Ok200(Alive { status: "ok" }))
 }
 
-/// `GET /readyz`: the database answers and the commit queue has room.
+/// `GET /readyz`: the database answers, the commit queue has room, and so has the disk.
 pub async fn ready(operation: Operation, _permit: Public, (): ()) -> Result<Ok200<Alive>, Problem> {
     operation.kernel.storage.ping().await.map_err(|error| Problem::from(error).with("failing", "database"))?;
     let (waiting, most) = operation.kernel.backlog();
@@ -34,7 +37,25 @@ pub async fn ready(operation: Operation, _permit: Public, (): ()) -> Result<Ok20
             .with("failing", "commit_queue")
             .retry_after(1));
     }
+    check_disks(&operation.kernel.config)?;
     Ok(Ok200(Alive { status: "ok" }))
+}
+
+/// Refuses when the data directory or the database's file is on a disk that is nearly full. A directory that is not there
+/// yet fills nothing.
+fn check_disks(config: &Config) -> Result<(), Problem> {
+    let file = config.database_url.strip_prefix("sqlite://").map(Path::new);
+    for place in [Some(config.data_dir.as_path()), file].into_iter().flatten() {
+        let Ok(disk) = rustix::fs::statvfs(place) else { continue };
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free < config.disk_free_bytes_min {
+            tracing::warn!(place = %place.display(), free, "the disk is nearly full");
+            return Err(
+                Problem::new(Code::StorageUnavailable, "A disk of the kernel is nearly full.").with("failing", "disk")
+            );
+        }
+    }
+    Ok(())
 }
 
 /// The Prometheus text.
