@@ -42,21 +42,21 @@ async fn a_changed_head_or_audit_log_is_found(test: TestKernel) {
 async fn a_changed_reply_is_found(test: TestKernel) {
     let intruder = Intruder::begin(test).await;
     let status = |to: u16, key: &str| format!("update idempotency set status = {to} where idempotency_key = '{key}'");
-    intruder.changes(&status(200, "ok"), &status(201, "ok"), &["idempotency key \"ok\"", "audit entry"]).await;
+    intruder.changes(&status(200, "late"), &status(201, "late"), &["idempotency key \"late\"", "audit entry"]).await;
     let (_, record) = intruder.find("payment-hub", "payment/", "\"succeeded\"").await;
     let id: serde_json::Value = serde_json::from_str(&record).unwrap();
     let id = id["transaction_id"].as_str().unwrap();
     let copy = "insert into idempotency select tenant, principal, route, 'twice', fingerprint, status, headers, body,
-        created_at, expires_at from idempotency where idempotency_key = 'ok'";
+        created_at, expires_at from idempotency where idempotency_key = 'late'";
     let remove = "delete from idempotency where idempotency_key = 'twice'";
     intruder.changes(copy, remove, &["idempotency key \"twice\"", "which another key made"]).await;
-    let (before, after) = (intruder.reply("ok").await, "0".repeat(id.len()));
+    let (before, after) = (intruder.reply("late").await, "0".repeat(id.len()));
     let body = |text: &str| {
-        format!("update idempotency set body = {} where idempotency_key = 'ok'", intruder.bytes(text.as_bytes()))
+        format!("update idempotency set body = {} where idempotency_key = 'late'", intruder.bytes(text.as_bytes()))
     };
     let told = serde_json::from_str::<serde_json::Value>(&before).unwrap()["transaction_id"].clone();
     let other = before.replace(told.as_str().unwrap(), &after);
-    intruder.changes(&body(&other), &body(&before), &["idempotency key \"ok\"", &after, "found none"]).await;
+    intruder.changes(&body(&other), &body(&before), &["idempotency key \"late\"", &after, "found none"]).await;
 }
 
 on_both_kernels!(a_changed_event_log_is_found, a_changed_head_or_audit_log_is_found, a_changed_reply_is_found);
