@@ -129,7 +129,7 @@ async fn verify_and_backup_work_beside_a_kernel() {
     assert_eq!(code, Some(0), "{said}");
     let (code, said) = site.answer(&["backup", &copy]).await;
     assert_eq!(code, Some(1), "{said}");
-    execute(&url, "update state set value = '7' where space = 'ledger' and key = 'total/EUR/debits/low'").await;
+    execute(&url, "update state set value = x'37' where space = 'ledger' and key = 'total/EUR/debits/low'").await;
     let (code, said) = site.answer(&["verify"]).await;
     assert!(code == Some(1) && said.contains("trial balance in EUR"), "{code:?}: {said}");
     let (code, _) = site.answer(&["verify", "--unknown"]).await;

@@ -35,7 +35,7 @@ async fn a_changed_transaction_is_found(test: TestKernel) {
         intruder.at("ledger", &line)
     );
     let remove = format!("delete from state where {}", intruder.at("ledger", &stray));
-    intruder.changes(&add, &remove, &[&stray, "in the transaction"]).await;
+    intruder.changes(&add, &remove, &[stray.trim_start_matches("entry/"), "in the transaction"]).await;
     let (reversal, _) = intruder.find("ledger", "reversal/", "").await;
     intruder.removes("ledger", &reversal, &["expected the record", &reversal]).await;
     intruder.field("ledger", &reversal, "/0/amount", json!(5000), &["expected the record", &reversal]).await;
@@ -69,7 +69,8 @@ async fn a_changed_hold_is_found(test: TestKernel) {
 
 async fn a_changed_payment_is_found(test: TestKernel) {
     let intruder = Intruder::begin(test).await;
-    let (key, _) = intruder.find("payment-hub", "payment/", "\"succeeded\"").await;
+    // Charged late, never given back.
+    let (key, _) = intruder.find("payment-hub", "payment/", "\"succeeded\" & tok_timeout").await;
     let place = key.replace('/', " ");
     intruder.says("payment-hub", &key, "\"succeeded\"", "\"failed\"", &[&place, "amounts that fit its status"]).await;
     intruder.field("payment-hub", &key, "/amount_refunded", json!(1), &[&place, "as its refunds say"]).await;
@@ -84,7 +85,7 @@ async fn a_changed_payment_is_found(test: TestKernel) {
     let (refund, _) = intruder.find("payment-hub", "refund/", "succeeded").await;
     let payment = refund.split('/').nth(1).unwrap().to_owned();
     intruder.removes("payment-hub", &refund, &[&format!("payment {payment}"), "expected"]).await;
-    intruder.field("payment-hub", &refund, "/amount", json!(1), &["refund ", "the sum of its parts"]).await;
+    intruder.field("payment-hub", &refund, "/amount", json!(7), &["refund ", "the sum of its parts"]).await;
     let (held, _) = intruder.find("payment-hub", "payment/", "requires_capture").await;
     let other = json!("another");
     intruder.field("payment-hub", &held, "/hold_id", other, &[&held.replace('/', " "), "carries"]).await;

@@ -20,7 +20,7 @@ pub(super) struct Intruder {
 impl Intruder {
     pub(super) async fn begin(test: TestKernel) -> Self {
         let acme: Actor = merchant(&test).await;
-        mixed(&test, &acme).await;
+        Box::pin(mixed(&test, &acme)).await;
         for table in ["event", "audit", "audit_tile", "audit_checkpoint"] {
             let sql = match test.kernel.storage {
                 Storage::Sqlite(_) => {
@@ -42,11 +42,12 @@ impl Intruder {
         entries.into_iter().map(|entry| (entry.key, entry.versioned.value.to_vec())).collect()
     }
 
-    /// The first record under a prefix whose text has these words.
+    /// The first record under a prefix whose text has these words, with ` & ` between them.
     pub(super) async fn find(&self, space: &str, prefix: &str, words: &str) -> (String, String) {
         let all = self.list(space, prefix).await.into_iter();
         let mut all = all.map(|(key, value)| (key, String::from_utf8(value).expect("text")));
-        all.find(|(_, value)| value.contains(words)).unwrap_or_else(|| panic!("no {prefix} of {space} has {words}"))
+        all.find(|(_, value)| words.split(" & ").all(|word| value.contains(word)))
+            .unwrap_or_else(|| panic!("no {prefix} of {space} has {words}"))
     }
 
     /// Changes something, expects the violation to have all these words, changes it back.
