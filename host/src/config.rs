@@ -69,8 +69,8 @@ pub struct Config {
     pub cell_settings: Arc<HashMap<String, HashMap<String, String>>>,
     /// What cells reach outside. No setting changes it: only a test, which builds this value itself, names servers of its own.
     pub outside: Outside,
-    /// Bytes that must be free on the kernel's disks for it to say that it is ready.
-    pub disk_free_bytes_min: u64,
+    /// Bytes that must be free on a disk of so many for the kernel to say that it is ready.
+    pub disk_free_min: fn(u64) -> u64,
 }
 
 /// What a start does about migrations.
@@ -206,7 +206,8 @@ impl Config {
             log_format: LogFormat::Pretty,
             cell_settings: Arc::default(),
             outside: Outside::default(),
-            disk_free_bytes_min: limit::DISK_FREE_BYTES_MIN,
+            // Of a small disk a twentieth is enough.
+            disk_free_min: |size| limit::DISK_FREE_BYTES_MIN.min(size / 20),
         }
     }
 

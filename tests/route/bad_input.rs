@@ -137,6 +137,10 @@ async fn bodies_that_are_not_what_is_asked_for(test: TestKernel) {
             let reply = olga.send_bytes(route.method.clone(), &path, media, Some(b"{}".to_vec())).await;
             walk.expect(&format!("{} as {media:?}", route.name), reply, 415, "UNSUPPORTED_MEDIA_TYPE");
         }
+        if route.name == "audit.verify" {
+            // Names nothing that could be missing: without a body it is a good request.
+            continue;
+        }
         let reply = olga.send(route.method.clone(), &path, None).await;
         if may_be_absent(&route) {
             walk.expect(route.name, reply, 404, "NOT_FOUND");
@@ -195,16 +199,18 @@ async fn ids_that_are_none(test: TestKernel) {
 async fn pages_that_do_not_exist(test: TestKernel) {
     let olga = olga(&test).await;
     patient_probe().install(&olga).await;
-    let (mut walk, before) = (Walk::default(), sequence(&test).await);
     let is_list = |operation: &Value| {
         let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
         parameters.iter().any(|parameter| parameter["name"] == "limit")
     };
     let lists = described(is_list);
     assert!(lists.len() >= 8, "the walk is not vacuous: {}", lists.len());
-    for route in lists {
-        let path = path(&route, SOMEBODY, "probe");
-        olga.get(&path).await.done(200);
+    let paths: Vec<String> = lists.iter().map(|route| path(route, SOMEBODY, "probe")).collect();
+    for path in &paths {
+        olga.get(path).await.done(200);
+    }
+    let (mut walk, before) = (Walk::default(), sequence(&test).await);
+    for path in paths {
         for query in ["limit=0", "limit=201", "limit=abc", "limit=-1", "limit=", "limit=4294967296", "limit=1&limit=2"]
         {
             let reply = olga.get(&format!("{path}?{query}")).await;

@@ -157,7 +157,7 @@ where
     let fuel_used = fuel.saturating_sub(store.get_fuel().unwrap_or(0));
     let fuel_charged = if result.is_ok() { fuel_used } else { fuel };
     let outcome = result.as_ref().map_or_else(Outcome::label, |_| "returned");
-    measure(&version.name, outcome, started.elapsed(), fuel_charged);
+    measure(&version.name, outcome, started.elapsed());
     let data = store.data_mut();
     if purpose == Purpose::Handle {
         let host_calls = data.counted();
@@ -251,9 +251,8 @@ pub fn check_response(response: &Response, output_bytes_max: usize) -> Result<()
     Ok(())
 }
 
-fn measure(cell: &Arc<str>, outcome: &'static str, elapsed: Duration, fuel: u64) {
+fn measure(cell: &Arc<str>, outcome: &'static str, elapsed: Duration) {
     let cell = metrics::SharedString::from(Arc::clone(cell));
-    metrics::histogram!("cell_invocation_duration_seconds", "cell" => cell.clone(), "outcome" => outcome)
+    metrics::histogram!("cell_invocation_duration_seconds", "cell" => cell, "outcome" => outcome)
         .record(elapsed.as_secs_f64());
-    metrics::counter!("cell_fuel_consumed_total", "cell" => cell).increment(fuel);
 }

@@ -63,9 +63,12 @@ impl Meter {
             let before = all.get(..place).unwrap_or_default();
             let below = before.iter().rev().take_while(|other| other.depth > spent.depth);
             let callees: u64 = below.filter(|other| other.depth == spent.depth + 1).map(|other| other.fuel_used).sum();
+            let fuel = spent.fuel_charged.saturating_sub(callees);
+            let cell = metrics::SharedString::from(Arc::clone(&spent.version.name));
+            metrics::counter!("cell_fuel_consumed_total", "cell" => cell).increment(fuel);
             let used = Used {
                 invocations: 1,
-                fuel: whole(spent.fuel_charged.saturating_sub(callees)),
+                fuel: whole(fuel),
                 bytes_in: whole(spent.bytes_in),
                 bytes_out: whole(spent.bytes_out),
             };

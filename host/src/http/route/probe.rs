@@ -48,7 +48,8 @@ fn check_disks(config: &Config) -> Result<(), Problem> {
     for place in [Some(config.data_dir.as_path()), file].into_iter().flatten() {
         let Ok(disk) = rustix::fs::statvfs(place) else { continue };
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if free < config.disk_free_bytes_min {
+        let size = disk.f_blocks.saturating_mul(disk.f_frsize);
+        if free < (config.disk_free_min)(size) {
             tracing::warn!(place = %place.display(), free, "the disk is nearly full");
             return Err(
                 Problem::new(Code::StorageUnavailable, "A disk of the kernel is nearly full.").with("failing", "disk")
