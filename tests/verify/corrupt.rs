@@ -19,6 +19,10 @@ pub(super) struct Intruder {
 
 impl Intruder {
     pub(super) async fn begin(test: TestKernel) -> Self {
+        Box::pin(Self::prepare(test)).await
+    }
+
+    async fn prepare(test: TestKernel) -> Self {
         let acme: Actor = merchant(&test).await;
         Box::pin(mixed(&test, &acme)).await;
         for table in ["event", "audit", "audit_tile", "audit_checkpoint"] {
