@@ -3,6 +3,7 @@
 //!
 //! Here is the short form that every run of the tests includes. `tests/fault/run` is the long one.
 
+mod beside;
 mod campaign;
 mod checker;
 mod cluster;

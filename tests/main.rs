@@ -29,3 +29,4 @@ mod route;
 mod sandbox;
 mod storage;
 mod tidy;
+mod verify;

@@ -1,6 +1,7 @@
 //! The command line: one file for each verb. Everything here starts kernels or talks to one; no rule lives here.
 
 pub mod audit;
+pub mod backup;
 pub mod cell;
 pub mod chaos;
 pub mod client;
@@ -13,6 +14,7 @@ pub mod seed;
 pub mod serve;
 pub mod sign;
 pub mod toolchain;
+pub mod verify;
 
 use clap::{Parser, Subcommand};
 
@@ -46,6 +48,10 @@ enum Command {
     /// Prove the audit log and keep what proves it.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Copy the embedded database to a file, also while a kernel serves.
+    Backup(backup::Backup),
+    /// Prove every invariant of the stored data, and name the first violation.
+    Verify(verify::Verify),
 }
 
 /// Runs a command. The failure's text says what was wrong and what to do; the exit code is 1.
@@ -58,5 +64,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Cell(command) => command.run().await,
         Command::Chaos(command) => command.run().await,
         Command::Audit(command) => Box::pin(command.run()).await,
+        Command::Backup(command) => command.run().await,
+        Command::Verify(command) => Box::pin(command.run()).await,
     }
 }

@@ -196,6 +196,8 @@ pub const AUDIT_SEAL_PAGE: u64 = 4096;
 pub const AUDIT_SEAL_PAGES_MAX: u32 = 16;
 /// Rows that a verification of the audit log reads at once; an entry can have a few kilobytes.
 pub const AUDIT_CHECK_PAGE: u32 = 500;
+/// Records that a check of the whole database reads at once, with what belongs to each.
+pub const VERIFY_PAGE: u32 = 500;
 /// Entries that an export of the audit log reads at once.
 pub const AUDIT_EXPORT_PAGE: u32 = 200;
 /// Checkpoints that one verification compares with the log.

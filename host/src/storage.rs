@@ -6,10 +6,12 @@
 
 pub mod audit_tree;
 pub mod migrate;
+pub mod pinned;
 pub mod plan;
 pub mod postgres;
 pub mod snapshot;
 pub mod sqlite;
+pub mod whole;
 
 mod record;
 mod work;

@@ -364,7 +364,7 @@ fn trap(table: &str, action: &str) -> String {
 
 const UNTRAP: &str = "drop trigger fault; drop table if exists fault_debt; drop table if exists fault_owed";
 
-async fn execute(database: &str, sql: &str) {
+pub(super) async fn execute(database: &str, sql: &str) {
     let mut connection = SqliteConnection::connect(database).await.expect("the file opens beside the kernel");
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.expect("the trigger is made or dropped");
     connection.close().await.expect("the connection closes");

@@ -58,6 +58,21 @@ impl Site {
         site
     }
 
+    /// Another kernel on the same database, on a port of its own.
+    pub(super) fn beside(&self, random: &mut Random) -> Self {
+        let (directory, database, aibos) = (self.directory.clone(), self.database.clone(), self.aibos.clone());
+        Self { directory, database, port: free_port(random), aibos, client: Client::new() }
+    }
+
+    /// Runs a command to its end; answers its exit code, and what it wrote to both outputs.
+    pub(super) async fn answer(&self, words: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(&self.aibos);
+        let command = self.command(&mut command).args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = command.output().await.expect("aibos runs");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    }
+
     /// Where the kernel listens.
     pub(super) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)

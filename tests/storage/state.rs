@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{Subject, writing};
 
 on_both_backends! {
+    a_bound_holds_on_what_the_unit_itself_wrote,
     what_was_put_is_read_with_the_version_of_its_commit,
     a_read_keeps_the_order_of_its_keys,
     spaces_and_tenants_do_not_see_each_other,
@@ -153,4 +154,13 @@ async fn validate_sees_every_kind_of_change(subject: Subject) {
 async fn nothing_read_is_always_valid(subject: Subject) {
     subject.storage.close().await;
     assert!(subject.storage.validate(&[]).await.unwrap(), "the database is not even asked");
+}
+
+async fn a_bound_holds_on_what_the_unit_itself_wrote(subject: Subject) {
+    let work = aibos::state::work::Work::new(subject.storage.clone());
+    let key = Space::kernel(subject.tenant).key("counter");
+    work.put(key.clone(), Bytes::from_static(b"5")).unwrap();
+    assert!(work.add_bounded(key.clone(), -5, 0).await.unwrap());
+    assert!(!work.add_bounded(key.clone(), -1, 0).await.unwrap());
+    assert_eq!(work.read(&key).await.unwrap(), Some(Bytes::from_static(b"0")));
 }

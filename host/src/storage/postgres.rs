@@ -71,7 +71,7 @@ impl PostgresStorage {
 
 /// Settings of each session. Every statement here is served by an index; a plan that was made while a table was nearly
 /// empty must not read the whole table once it has grown, so the planner is told to prefer indexes and loops over them.
-fn settings() -> [(&'static str, String); 7] {
+pub(super) fn settings() -> [(&'static str, String); 7] {
     [
         ("statement_timeout", format!("{}ms", limit::STATEMENT_TIMEOUT.as_millis())),
         ("idle_in_transaction_session_timeout", format!("{}ms", limit::SILENT_COMMIT_TIMEOUT.as_millis())),

@@ -2,6 +2,7 @@
 //! disk has it; one writing connection, because `SQLite` has one writer anyway, and a few that only read.
 
 mod answer;
+mod backup;
 mod commit;
 mod log;
 mod migration;
@@ -28,7 +29,8 @@ const BINDS_MAX: usize = 32_766;
 pub struct SqliteStorage {
     pub(super) writer: SqlitePool,
     pub(super) readers: SqlitePool,
-    lock: Arc<File>,
+    /// None where somebody only looks.
+    pub(super) lock: Option<Arc<File>>,
 }
 
 impl SqliteStorage {
@@ -58,7 +60,7 @@ impl SqliteStorage {
             )));
         }
         let readers = pool(limit::SQLITE_READERS_MAX).connect_lazy_with(options.pragma("query_only", "on"));
-        Ok(Self { writer, readers, lock: Arc::new(lock) })
+        Ok(Self { writer, readers, lock: Some(Arc::new(lock)) })
     }
 
     /// Answers when the database does.
@@ -80,7 +82,7 @@ impl SqliteStorage {
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
-        if let Err(error) = self.lock.unlock() {
+        if let Some(Err(error)) = self.lock.as_ref().map(|lock| lock.unlock()) {
             tracing::warn!(%error, "the lock of the database file was not released; the end of the process will");
         }
     }
@@ -96,7 +98,7 @@ fn pool(connections_max: u32) -> SqlitePoolOptions {
         .max_lifetime(None)
 }
 
-fn path(url: &str) -> Result<PathBuf, StorageError> {
+pub(super) fn path(url: &str) -> Result<PathBuf, StorageError> {
     let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")).unwrap_or(url);
     if path.is_empty() || path.contains(['?', ':']) {
         return Err(StorageError::Refused(
