@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::auth::seal::MasterKey;
 use crate::cell::outside::Outside;
 use crate::cell::signature::TrustedKeys;
+use crate::limit;
 
 /// Every setting of the environment, as `.env.example` lists them.
 pub const VARIABLES: [&str; 16] = [
@@ -68,6 +69,8 @@ pub struct Config {
     pub cell_settings: Arc<HashMap<String, HashMap<String, String>>>,
     /// What cells reach outside. No setting changes it: only a test, which builds this value itself, names servers of its own.
     pub outside: Outside,
+    /// Units in one commit. No setting changes it: only a benchmark, which shows what committing together is worth.
+    pub commit_batch_max: usize,
 }
 
 /// What a start does about migrations.
@@ -203,6 +206,7 @@ impl Config {
             log_format: LogFormat::Pretty,
             cell_settings: Arc::default(),
             outside: Outside::default(),
+            commit_batch_max: limit::COMMIT_BATCH_MAX,
         }
     }
 

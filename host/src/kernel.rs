@@ -90,7 +90,7 @@ impl Kernel {
             Migrations::Apply => _ = storage.migrate_up(clock.now()).await?,
             Migrations::Leave => storage.check_schema().await?,
         }
-        let (committer, committing) = Committer::start(storage.clone(), clock.clone());
+        let (committer, committing) = Committer::start_with(storage.clone(), clock.clone(), config.commit_batch_max);
         let settings = Settings {
             master_key: config.master_key.clone(),
             issuer: config.issuer.clone(),
