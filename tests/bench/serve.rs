@@ -187,9 +187,8 @@ async fn people(kernel: &Arc<Kernel>, tenants: usize) -> Vec<Customer> {
 /// The finance cells and the computing route, typed and in the standard world.
 async fn cells(kernel: &Arc<Kernel>, concurrency: u32) {
     for name in ["ledger", "processor", "payment-hub"] {
-        let Guest { manifest, component } = Guest::finance(name)
-            .with("concurrency = 64", &format!("concurrency = {concurrency}"))
-            .with("strikes = 5", "strikes = 1000");
+        let Guest { manifest, component } =
+            Guest::finance(name).with("concurrency = 64", &format!("concurrency = {concurrency}"));
         let installed = seed::install(kernel, &manifest, &component, None).await;
         installed.map_err(|failure| failure.0).expect("a cell is installed");
     }
