@@ -71,6 +71,8 @@ pub struct Config {
     pub outside: Outside,
     /// Bytes that must be free on a disk of so many for the kernel to say that it is ready.
     pub disk_free_min: fn(u64) -> u64,
+    /// Units in one commit. No setting changes it: only a benchmark, which shows what committing together is worth.
+    pub commit_batch_max: usize,
 }
 
 /// What a start does about migrations.
@@ -208,6 +210,7 @@ impl Config {
             outside: Outside::default(),
             // Of a small disk a twentieth is enough.
             disk_free_min: |size| limit::DISK_FREE_BYTES_MIN.min(size / 20),
+            commit_batch_max: limit::COMMIT_BATCH_MAX,
         }
     }
 

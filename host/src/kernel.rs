@@ -92,13 +92,18 @@ pub enum StartError {
 impl Kernel {
     /// Builds a kernel on a migrated database and loads its active cells.
     pub async fn start(config: Config, clock: Clock) -> Result<Arc<Self>, StartError> {
+        // Boxed because everything that a start waits for is part of its future.
+        Box::pin(Self::build(config, clock)).await
+    }
+
+    async fn build(config: Config, clock: Clock) -> Result<Arc<Self>, StartError> {
         crate::cell::engine::engine().map_err(StartError::Engine)?;
         let storage = Storage::open(&config.database_url).await?;
         match config.migrations {
             Migrations::Apply => _ = storage.migrate_up(clock.now()).await?,
             Migrations::Leave => storage.check_schema().await?,
         }
-        let (committer, committing) = Committer::start(storage.clone(), clock.clone());
+        let (committer, committing) = Committer::start_with(storage.clone(), clock.clone(), config.commit_batch_max);
         let settings = Settings {
             master_key: config.master_key.clone(),
             issuer: config.issuer.clone(),

@@ -24,7 +24,7 @@ use suite::kernel::TestKernel;
 #[tokio::main]
 async fn main() {
     let cells = std::env::args().nth(1).map_or(1000, |text| text.parse().expect("a number of cells"));
-    let mut test = TestKernel::start(Backend::Sqlite).await;
+    let mut test = Box::pin(TestKernel::start(Backend::Sqlite)).await;
     let guest = Guest::finance("processor");
     let code = Code::compile(&guest.component, Threads::All).expect("the processor compiles");
     let config = test.config();

@@ -47,7 +47,7 @@ struct Running {
 impl TestKernel {
     /// A kernel on an empty database.
     pub async fn start(backend: Backend) -> Self {
-        Self::start_with(backend, |_| ()).await
+        Box::pin(Self::start_with(backend, |_| ())).await
     }
 
     /// A kernel with other settings.

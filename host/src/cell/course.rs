@@ -62,7 +62,7 @@ impl Habits {
 #[derive(Debug)]
 pub struct Course {
     epoch: Instant,
-    /// Nanoseconds after `epoch` at which it was last set going.
+    /// What [`thread_time`] said when it was last set going, in nanoseconds.
     going_since: AtomicU64,
     /// Nanoseconds that it computed before.
     computed: AtomicU64,
@@ -92,9 +92,9 @@ impl Course {
         self.is_long.load(Ordering::Relaxed)
     }
 
-    /// Nanoseconds since it was last set going.
+    /// Nanoseconds that it computed since it was last set going; asked on the thread that runs it.
     fn going(&self) -> u64 {
-        nanoseconds(self.epoch.elapsed()).saturating_sub(self.going_since.load(Ordering::Relaxed))
+        nanoseconds(thread_time(self.epoch)).saturating_sub(self.going_since.load(Ordering::Relaxed))
     }
 }
 
@@ -139,11 +139,26 @@ impl<F: Future> Future for Timed<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let course = Arc::clone(&self.course);
-        course.going_since.store(nanoseconds(course.epoch.elapsed()), Ordering::Relaxed);
+        course.going_since.store(nanoseconds(thread_time(course.epoch)), Ordering::Relaxed);
         let polled = self.call.as_mut().poll(context);
         course.computed.fetch_add(course.going(), Ordering::Relaxed);
         polled
     }
+}
+
+/// Time that this thread had a core. On a busy machine a call that computes for a tenth of a millisecond may take several:
+/// by the clock on the wall every call would be long, and do the work of a payment where other processes go first.
+#[cfg(target_os = "linux")]
+fn thread_time(_epoch: Instant) -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or(0);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), nanoseconds)
+}
+
+/// Elsewhere the clock on the wall has to do.
+#[cfg(not(target_os = "linux"))]
+fn thread_time(epoch: Instant) -> Duration {
+    epoch.elapsed()
 }
 
 fn nanoseconds(time: Duration) -> u64 {
@@ -165,9 +180,13 @@ mod tests {
         let course = Arc::new(Course::new(Instant::now()));
         let own = Arc::clone(&course);
         let computing = async move {
-            let begun = Instant::now();
-            while begun.elapsed() < time {
-                if own.is_over() {
+            let (epoch, mut computed) = (Instant::now(), Duration::ZERO);
+            while computed < time {
+                let begun = thread_time(epoch);
+                std::hint::black_box((0..1000).sum::<u64>());
+                let over = own.is_over();
+                computed += thread_time(epoch).saturating_sub(begun);
+                if over {
                     tokio::task::yield_now().await;
                 }
             }
@@ -185,6 +204,19 @@ mod tests {
             assert_eq!(call(&habits, Duration::ZERO).await, background, "its cell is known for long calls");
         }
         assert_eq!(call(&habits, Duration::ZERO).await, here());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn waiting_for_a_core_is_not_computing() {
+        let course = Arc::new(Course::new(Instant::now()));
+        let own = Arc::clone(&course);
+        let preempted = async move {
+            // The thread sleeps within its poll, as one does whose core the system gave to another.
+            thread::sleep(3 * SLICE);
+            (own.is_over(), here())
+        };
+        assert_eq!(follow(course, &Habits::default(), None, preempted).await, (false, here()));
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use http::Request;
 use hyper::body::Incoming;
@@ -23,8 +24,12 @@ use crate::limit;
 const DRAIN: Duration = Duration::from_secs(25);
 
 /// Serves until `stop` turns true, then lets requests in flight finish.
-pub async fn serve(kernel: Arc<Kernel>, listener: TcpListener, mut stop: watch::Receiver<bool>) -> io::Result<()> {
-    let router = router::router(&kernel);
+pub async fn serve(kernel: Arc<Kernel>, listener: TcpListener, stop: watch::Receiver<bool>) -> io::Result<()> {
+    serve_router(router::router(&kernel), listener, stop).await
+}
+
+/// The same for a router of the caller's: the benchmark adds handlers that run without a sandbox.
+pub async fn serve_router(router: Router, listener: TcpListener, mut stop: watch::Receiver<bool>) -> io::Result<()> {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limit::HEADER_READ_TIMEOUT);
     let graceful = GracefulShutdown::new();

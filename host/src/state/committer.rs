@@ -51,10 +51,16 @@ impl Committer {
     /// Starts the committing task. It ends after the last `Committer` is dropped and the queue is empty.
     #[must_use]
     pub fn start(storage: Storage, clock: Clock) -> (Self, JoinHandle<()>) {
+        Self::start_with(storage, clock, limit::COMMIT_BATCH_MAX)
+    }
+
+    /// The same with at most so many units in one commit; one is a commit for each request.
+    #[must_use]
+    pub fn start_with(storage: Storage, clock: Clock, batch_max: usize) -> (Self, JoinHandle<()>) {
         let queue = Arc::<Queue>::default();
         let node = NodeId::new(&clock);
         #[expect(clippy::disallowed_methods, reason = "the handle is returned and awaited at shutdown")]
-        let task = tokio::spawn(run(storage, clock, node, Arc::clone(&queue)));
+        let task = tokio::spawn(run(storage, clock, node, Arc::clone(&queue), batch_max.max(1)));
         (Self(Arc::new(Door(queue))), task)
     }
 
@@ -84,9 +90,9 @@ impl Drop for Taker {
     }
 }
 
-async fn run(storage: Storage, clock: Clock, node: NodeId, queue: Arc<Queue>) {
+async fn run(storage: Storage, clock: Clock, node: NodeId, queue: Arc<Queue>, batch_max: usize) {
     let taker = Taker(queue);
-    while let Some(batch) = taker.0.next().await {
+    while let Some(batch) = taker.0.next(batch_max).await {
         let (units, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.unit, waiting.answer)).unzip();
         #[expect(clippy::cast_precision_loss, reason = "a batch has a few hundred units")]

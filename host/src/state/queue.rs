@@ -86,12 +86,12 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for the next batch; none after the queue was closed and has run empty.
-    pub(super) async fn next(&self) -> Option<Vec<Waiting>> {
+    /// Waits for the next batch of at most so many; none after the queue was closed and has run empty.
+    pub(super) async fn next(&self, batch_max: usize) -> Option<Vec<Waiting>> {
         loop {
             {
                 let mut lines = self.lines();
-                let batch = lines.take();
+                let batch = lines.take(batch_max);
                 if !batch.is_empty() {
                     return Some(batch);
                 }
@@ -128,10 +128,10 @@ impl Queue {
 
 impl Lines {
     /// One unit of each tenant in turn, until the batch is full; the first one whatever its size.
-    fn take(&mut self) -> Vec<Waiting> {
+    fn take(&mut self, batch_max: usize) -> Vec<Waiting> {
         let mut batch = Vec::new();
         let mut bytes = 0_usize;
-        while batch.len() < limit::COMMIT_BATCH_MAX
+        while batch.len() < batch_max
             && let Some(tenant) = self.turns.pop_front()
         {
             let Some(line) = self.by_tenant.get_mut(&tenant) else { continue };
@@ -180,10 +180,21 @@ mod tests {
         for (tenant, key) in [(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (3, "c1"), (2, "b2")] {
             queue.push(waiting(tenant, key, 1)).unwrap();
         }
-        assert_eq!(keys(&queue.next().await.unwrap()), ["a1", "b1", "c1", "a2", "b2", "a3"]);
+        assert_eq!(keys(&queue.next(limit::COMMIT_BATCH_MAX).await.unwrap()), ["a1", "b1", "c1", "a2", "b2", "a3"]);
         assert_eq!(queue.len(), Some(0));
         queue.close();
-        assert!(queue.next().await.is_none());
+        assert!(queue.next(limit::COMMIT_BATCH_MAX).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_no_larger_than_asked() {
+        let queue = Queue::default();
+        for (tenant, key) in [(1, "a1"), (1, "a2"), (2, "b1")] {
+            queue.push(waiting(tenant, key, 1)).unwrap();
+        }
+        for expected in [["a1", "b1"].as_slice(), &["a2"]] {
+            assert_eq!(keys(&queue.next(2).await.unwrap()), expected);
+        }
     }
 
     #[test]
@@ -205,7 +216,7 @@ mod tests {
         }
         assert_eq!(queue.push(waiting(1, "one too many", 1)), Err(Refused::Full));
         queue.push(waiting(2, "calm", 1)).unwrap();
-        let batch = keys(&queue.next().await.unwrap());
+        let batch = keys(&queue.next(limit::COMMIT_BATCH_MAX).await.unwrap());
         assert_eq!((batch.len(), batch[1].as_str()), (limit::COMMIT_BATCH_MAX, "calm"));
         queue.push(waiting(1, "again", 1)).unwrap();
     }
@@ -215,19 +226,23 @@ mod tests {
         let queue = Queue::default();
         queue.push(waiting(1, "huge", limit::COMMIT_QUEUE_BYTES_MAX + 1)).unwrap();
         assert_eq!(queue.push(waiting(2, "more", 1)), Err(Refused::Full), "what waits is the host's memory");
-        assert_eq!(keys(&queue.next().await.unwrap()), ["huge"]);
+        assert_eq!(keys(&queue.next(limit::COMMIT_BATCH_MAX).await.unwrap()), ["huge"]);
         let half = limit::COMMIT_QUEUE_BYTES_MAX / 2;
         queue.push(waiting(1, "huge", half - 1000)).unwrap();
         assert_eq!(queue.push(waiting(1, "more", 1000)), Err(Refused::Full), "one tenant fills half of it");
         queue.push(waiting(2, "calm", 1000)).unwrap();
-        assert_eq!(keys(&queue.next().await.unwrap()), ["huge"]);
-        assert_eq!(keys(&queue.next().await.unwrap()), ["calm"]);
+        assert_eq!(keys(&queue.next(limit::COMMIT_BATCH_MAX).await.unwrap()), ["huge"]);
+        assert_eq!(keys(&queue.next(limit::COMMIT_BATCH_MAX).await.unwrap()), ["calm"]);
         queue.push(waiting(1, "huge", 1)).unwrap();
-        assert_eq!(keys(&queue.next().await.unwrap()), ["huge"]);
+        assert_eq!(keys(&queue.next(limit::COMMIT_BATCH_MAX).await.unwrap()), ["huge"]);
         for key in ["one", "two", "three"] {
             queue.push(waiting(1, key, limit::COMMIT_BYTES_MAX / 2)).unwrap();
         }
-        assert_eq!(keys(&queue.next().await.unwrap()).len(), 1, "keys count, too: two halves are more than a whole");
+        assert_eq!(
+            keys(&queue.next(limit::COMMIT_BATCH_MAX).await.unwrap()).len(),
+            1,
+            "keys count, too: two halves are more than a whole"
+        );
         assert_eq!(queue.len(), Some(2));
     }
 }
