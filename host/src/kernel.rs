@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Migrations};
 use crate::gateway::resolve::Live;
 use crate::gateway::{Gateway, meter};
-use crate::id::TenantId;
+use crate::id::{AuditId, TenantId};
 use crate::limit;
 use crate::rbac::Directory;
 use crate::rbac::tenant::bootstrapped;
@@ -62,6 +62,10 @@ pub struct Kernel {
 
 /// Time between two looks at what waits to be written in the background.
 const HOUSEKEEPING_PAUSE: Duration = Duration::from_secs(1);
+
+/// Time that a stop waits for what runs in the background, and again for commits: a service manager kills after some 30
+/// seconds.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Time between two sweeps while there is more to remove.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
@@ -166,9 +170,15 @@ impl Kernel {
         let due = self.storm.due(ending, &self.clock);
         for entries in due.chunks(limit::COMMIT_BATCH_MAX) {
             let unit = Unit { audit: entries.to_vec(), ..Unit::default() };
-            if self.commit_whole(unit).await.is_err() {
-                self.storm.put_back(entries.to_vec());
+            let mut again = entries.to_vec();
+            match self.commit_whole(unit).await {
+                Ok(_) => continue,
+                // They may have been written. A second count is better than none, but under another id: the log takes no
+                // id twice.
+                Err(CommitError::Unknown) => again.iter_mut().for_each(|entry| entry.id = AuditId::new(&self.clock)),
+                Err(_) => {}
             }
+            self.storm.put_back(again);
         }
     }
 
@@ -296,7 +306,10 @@ impl Kernel {
     pub async fn stop(&self) {
         let keeping = self.housekeeping.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = keeping {
-            let _idle = self.writing.lock().await;
+            let idle = tokio::time::timeout(STOP_PATIENCE, self.writing.lock()).await;
+            if idle.is_err() {
+                tracing::error!("the database is silent: what is written in the background is given up");
+            }
             task.abort();
         }
         self.write_storms(Ending::All).await;
@@ -304,7 +317,7 @@ impl Kernel {
         drop(self.committer.swap(None));
         let committing = self.committing.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = committing
-            && tokio::time::timeout(Duration::from_secs(10), task).await.is_err()
+            && tokio::time::timeout(STOP_PATIENCE, task).await.is_err()
         {
             tracing::error!("some commits were not finished in time");
         }

@@ -244,7 +244,7 @@ impl Walk<'_> {
     }
 
     fn checkpoint(&mut self, size: i64, note: &[u8]) -> Result<(), Fault> {
-        let opened = Checkpoint::open(&String::from_utf8_lossy(note), self.key);
+        let opened = Checkpoint::open_own(&String::from_utf8_lossy(note), self.key);
         let checkpoint = opened.map_err(|cause| Fault::elsewhere(format!("checkpoint {size}: {cause}")))?;
         if signed(checkpoint.size) != size || checkpoint.size != self.tree.size() {
             let sentence = format!("checkpoint {size} was signed for {} entries", checkpoint.size);
