@@ -7,12 +7,15 @@ use std::sync::LazyLock;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::{AbortHandle, JoinError};
 
+use crate::limit;
+
 /// Weight of these threads beside the serving ones: `nice` 10 is 110 to 1024 (Linux, `sched_prio_to_weight`).
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 
-/// Threads that block at once; more work waits.
-const BLOCKING_THREADS_MAX: usize = 16;
+/// Threads that block at once; more work waits. More than the look-ups of names that cells can have under way, so that
+/// silent name servers keep nobody from signing in.
+const BLOCKING_THREADS_MAX: usize = 2 * limit::OUTBOUND_LOOKUPS_MAX + limit::PASSWORD_HASHES_MAX;
 
 static RUNTIME: LazyLock<Option<Runtime>> = LazyLock::new(|| {
     let mut builder = Builder::new_multi_thread();

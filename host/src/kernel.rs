@@ -65,9 +65,8 @@ pub struct Kernel {
 /// Time between two looks at what waits to be written in the background.
 const HOUSEKEEPING_PAUSE: Duration = Duration::from_secs(1);
 
-/// Time that a stop waits for what runs in the background, and again for commits: a service manager kills after some 30
-/// seconds.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// Time for each part of a stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time between two sweeps while there is more to remove.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
@@ -310,7 +309,7 @@ impl Kernel {
     pub async fn stop(&self) {
         let keeping = self.housekeeping.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = keeping {
-            let idle = tokio::time::timeout(STOP_PATIENCE, self.writing.lock()).await;
+            let idle = tokio::time::timeout(STOP_TIMEOUT, self.writing.lock()).await;
             if idle.is_err() {
                 tracing::error!("the database is silent: what is written in the background is given up");
             }
@@ -321,14 +320,17 @@ impl Kernel {
         drop(self.committer.swap(None));
         let committing = self.committing.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = committing
-            && tokio::time::timeout(STOP_PATIENCE, task).await.is_err()
+            && tokio::time::timeout(STOP_TIMEOUT, task).await.is_err()
         {
             tracing::error!("some commits were not finished in time");
         }
-        if tokio::time::timeout(STOP_PATIENCE, self.seal_audit()).await.is_err() {
+        if tokio::time::timeout(STOP_TIMEOUT, self.seal_audit()).await.is_err() {
             tracing::warn!("the last entries of the audit log get their checkpoint at the next start");
         }
-        self.storage.close().await;
+        // A connection to a database that says nothing is closed by the end of the process.
+        if tokio::time::timeout(STOP_TIMEOUT, self.storage.close()).await.is_err() {
+            tracing::error!("the database does not say good-bye");
+        }
     }
 }
 

@@ -137,6 +137,10 @@ async fn bodies_that_are_not_what_is_asked_for(test: TestKernel) {
             let reply = olga.send_bytes(route.method.clone(), &path, media, Some(b"{}".to_vec())).await;
             walk.expect(&format!("{} as {media:?}", route.name), reply, 415, "UNSUPPORTED_MEDIA_TYPE");
         }
+        if route.name == "audit.verify" {
+            // Names nothing that could be missing: without a body it is a good request.
+            continue;
+        }
         let reply = olga.send(route.method.clone(), &path, None).await;
         if may_be_absent(&route) {
             walk.expect(route.name, reply, 404, "NOT_FOUND");

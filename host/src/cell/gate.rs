@@ -1,6 +1,6 @@
 //! How many calls of a cell run at once, how they ended, and what the cell logged.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -11,16 +11,31 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::outcome::Outcome;
-use crate::id::CorrelationId;
+use crate::id::{CorrelationId, TenantId};
 use crate::limit;
 
-/// How many calls of a cell run at once, and how they ended.
+/// How many calls of a cell run at once. A tenant gets three of four slots at most, so that one that fills the cell leaves
+/// room for the others.
 #[derive(Debug)]
 pub struct Gate {
     slots: Arc<Semaphore>,
     slots_max: u32,
     waiting: AtomicU32,
-    waiting_max: u32,
+    tenants: Mutex<HashMap<Option<TenantId>, Arc<Line>>>,
+}
+
+/// The calls of one tenant.
+#[derive(Debug)]
+struct Line {
+    slots: Arc<Semaphore>,
+    waiting: AtomicU32,
+}
+
+/// The right to run, until it is dropped.
+#[derive(Debug)]
+pub struct Slot {
+    _own: OwnedSemaphorePermit,
+    _cells: OwnedSemaphorePermit,
 }
 
 /// What a cell did since the kernel started. Outlives versions and changes of its concurrency.
@@ -71,13 +86,29 @@ const QUEUE_PER_SLOT: u32 = 8;
 #[derive(Debug)]
 pub struct Overloaded;
 
+/// Tenants that are remembered before those without calls are forgotten.
+const TENANTS_KEPT: usize = 1024;
+
 /// A place in the queue, given back also when the waiting call is dropped.
 struct Queued<'a>(&'a AtomicU32);
+
+impl<'a> Queued<'a> {
+    fn join(waiting: &'a AtomicU32, most: u32) -> Result<Self, Overloaded> {
+        // Given back by the drop when there was no room.
+        let place = Self(waiting);
+        if waiting.fetch_add(1, Ordering::Relaxed) < most { Ok(place) } else { Err(Overloaded) }
+    }
+}
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// What one tenant may have of so many slots.
+fn share(slots: u32) -> u32 {
+    slots - slots / 4
 }
 
 impl Gate {
@@ -88,25 +119,38 @@ impl Gate {
             slots: Arc::new(Semaphore::new(concurrency as usize)),
             slots_max: concurrency,
             waiting: AtomicU32::new(0),
-            waiting_max: concurrency.saturating_mul(QUEUE_PER_SLOT),
+            tenants: Mutex::default(),
         }
     }
 
     /// Waits for a slot until the deadline.
-    pub async fn enter(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Overloaded> {
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            return Ok(slot);
+    pub async fn enter(&self, tenant: Option<TenantId>, deadline: Instant) -> Result<Slot, Overloaded> {
+        let line = self.line(tenant);
+        let free = |slots: &Arc<Semaphore>| Arc::clone(slots).try_acquire_owned().ok();
+        if let Some(own) = free(&line.slots)
+            && let Some(cells) = free(&self.slots)
+        {
+            return Ok(Slot { _own: own, _cells: cells });
         }
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.waiting_max {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(Overloaded);
+        let _queued = Queued::join(&self.waiting, self.slots_max.saturating_mul(QUEUE_PER_SLOT))?;
+        let _in_line = Queued::join(&line.waiting, share(self.slots_max).saturating_mul(QUEUE_PER_SLOT))?;
+        let wait = async {
+            let own = Arc::clone(&line.slots).acquire_owned().await.ok()?;
+            let cells = Arc::clone(&self.slots).acquire_owned().await.ok()?;
+            Some(Slot { _own: own, _cells: cells })
+        };
+        tokio::time::timeout_at(deadline.into(), wait).await.ok().flatten().ok_or(Overloaded)
+    }
+
+    fn line(&self, tenant: Option<TenantId>) -> Arc<Line> {
+        let share = share(self.slots_max) as usize;
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        if tenants.len() >= TENANTS_KEPT && !tenants.contains_key(&tenant) {
+            // Who waits holds its line, who runs a permit of it.
+            tenants.retain(|_, line| Arc::strong_count(line) > 1 || line.slots.available_permits() < share);
         }
-        let _queued = Queued(&self.waiting);
-        let slot = Arc::clone(&self.slots).acquire_owned();
-        match tokio::time::timeout_at(deadline.into(), slot).await {
-            Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(_)) | Err(_) => Err(Overloaded),
-        }
+        let line = || Arc::new(Line { slots: Arc::new(Semaphore::new(share)), waiting: AtomicU32::new(0) });
+        Arc::clone(tenants.entry(tenant).or_insert_with(line))
     }
 
     /// Calls that may run at once.
@@ -163,5 +207,51 @@ impl Counts {
             timeouts: self.timeouts.load(Ordering::Relaxed),
             restarts: self.restarts.load(Ordering::Relaxed),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_tenant_leaves_slots_for_the_others() {
+        let gate = Gate::new(8);
+        let [flood, calm] = [1, 2].map(|number| Some(TenantId(Uuid::from_u128(number))));
+        let soon = || Instant::now() + Duration::from_millis(10);
+        let mut running = Vec::new();
+        while let Ok(slot) = gate.enter(flood, soon()).await {
+            running.push(slot);
+        }
+        assert_eq!((running.len(), gate.running()), (6, 6));
+        let others = [gate.enter(calm, soon()).await, gate.enter(None, soon()).await];
+        assert!(others.iter().all(Result::is_ok));
+        assert!(gate.enter(calm, soon()).await.is_err(), "now all slots are taken");
+        running.pop();
+        assert!(gate.enter(calm, soon()).await.is_ok());
+        assert!(gate.enter(flood, soon()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_queue_is_bounded_for_each_tenant() {
+        let gate = Gate::new(4);
+        let flood = Some(TenantId(Uuid::from_u128(1)));
+        let until = Instant::now() + Duration::from_millis(100);
+        let running = [gate.enter(flood, until).await, gate.enter(flood, until).await, gate.enter(flood, until).await];
+        let waiting: Vec<_> = (0..40).map(|_| gate.enter(flood, until)).collect();
+        let begun = Instant::now();
+        let refused = futures_util::future::join_all(waiting.into_iter().map(async |waiting| {
+            let outcome = waiting.await;
+            (outcome.is_err(), begun.elapsed() < Duration::from_millis(50))
+        }));
+        let refused = refused.await;
+        assert!(refused.iter().all(|(refused, _)| *refused));
+        assert_eq!(refused.iter().filter(|(_, at_once)| *at_once).count(), 40 - 24);
+        drop(running);
+        assert!(gate.enter(flood, Instant::now()).await.is_ok());
     }
 }

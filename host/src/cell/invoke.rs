@@ -112,25 +112,22 @@ where
         + Send
         + 'static,
 {
-    let started = Instant::now();
-    let course = Arc::new(Course::new(started));
-    let (version, tenant) = (Arc::clone(&invocation.version), invocation.tree.context.actor.tenant());
-    let running = run_armed(invocation, purpose, failure, call, started, Arc::clone(&course));
-    course::follow(course, &version.habits, tenant, running).await
+    // A callee runs where its caller does: when the caller gives up, nothing of the callee goes on.
+    if invocation.depth > 1 {
+        return run_armed(invocation, purpose, failure, call).await;
+    }
+    let (version, tree) = (Arc::clone(&invocation.version), Arc::clone(&invocation.tree));
+    let running = run_armed(invocation, purpose, failure, call);
+    course::follow(Arc::clone(&tree.course), &version.habits, tree.context.actor.tenant(), running).await
 }
 
-async fn run_armed<T, F>(
-    invocation: Invocation,
-    purpose: Purpose,
-    failure: fn() -> T,
-    call: F,
-    started: Instant,
-    course: Arc<Course>,
-) -> Ended<T>
+async fn run_armed<T, F>(invocation: Invocation, purpose: Purpose, failure: fn() -> T, call: F) -> Ended<T>
 where
     F: for<'a> FnOnce(&'a mut Store<CellStore>, Arc<CellVersion>) -> BoxFuture<'a, wasmtime::Result<T>>,
 {
+    let started = Instant::now();
     let Invocation { version, tree, caller, depth, fuel, deadline } = invocation;
+    let course = Arc::clone(&tree.course);
     let fault = tree.catalog.faults(&version.name, &tree.context);
     let engine = version.instance.engine().clone();
     let data = CellStore::new(tree, Arc::clone(&version), caller, depth, deadline, fault, purpose);

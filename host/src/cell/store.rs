@@ -11,6 +11,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::binding::aibos::cell::log::Level;
 use super::catalog::Catalog;
+use super::course::Course;
 use super::fault::{Armed, FaultPlace, Strike};
 use super::outbound::Outbound;
 use super::outcome::{Stop, TrapReport};
@@ -37,6 +38,8 @@ pub struct Tree {
     pub catalog: Arc<Catalog>,
     /// Settings of cells.
     pub settings: Arc<HashMap<String, HashMap<String, String>>>,
+    /// How long all of it has computed: the whole tree goes on in the background, never a callee alone.
+    pub course: Arc<Course>,
     /// Host calls so far, of all cells.
     pub host_calls: AtomicU32,
     /// Staged bytes so far, of all cells; dropped ones count too.
@@ -77,6 +80,7 @@ impl Tree {
             work,
             catalog,
             settings,
+            course: Arc::new(Course::new(Instant::now())),
             host_calls: AtomicU32::new(0),
             staged_bytes: AtomicUsize::new(0),
             staged_writes: AtomicUsize::new(0),

@@ -141,7 +141,7 @@ async fn run_on(
     let (target, tenant) = (&call.route.target, call.context.actor.tenant());
     let mut pass = Some(cell.admit(tenant, kernel.clock.now()).map_err(|refused| refused_by(cell, refused))?);
     let timeout = cell.timeout();
-    let _slot = cell.gate.enter(Instant::now() + timeout).await.map_err(|_| {
+    let _slot = cell.gate.enter(tenant, Instant::now() + timeout).await.map_err(|_| {
         count_rejected(cell);
         CallError::Overloaded
     })?;

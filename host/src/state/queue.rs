@@ -2,7 +2,6 @@
 //! batches take from the lines in turn, and no tenant may fill the queue alone, so one that floods the kernel waits behind
 //! itself.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -37,8 +36,14 @@ pub(super) struct Queue {
 }
 
 #[derive(Debug, Default)]
+struct Line {
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
 struct Lines {
-    by_tenant: HashMap<TenantId, VecDeque<Waiting>>,
+    by_tenant: HashMap<TenantId, Line>,
     /// Tenants with a line, the next to be served first.
     turns: VecDeque<TenantId>,
     units: usize,
@@ -58,20 +63,22 @@ impl Queue {
         if lines.is_abandoned {
             return Err(Refused::Abandoned);
         }
-        let fits = |bytes: usize| bytes <= limit::COMMIT_QUEUE_BYTES_MAX;
-        if lines.units >= limit::COMMIT_QUEUE_MAX || lines.units > 0 && !fits(lines.bytes.saturating_add(bytes)) {
+        if lines.units >= limit::COMMIT_QUEUE_MAX
+            || lines.units > 0 && lines.bytes.saturating_add(bytes) > limit::COMMIT_QUEUE_BYTES_MAX
+        {
             return Err(Refused::Full);
         }
-        match lines.by_tenant.entry(tenant) {
-            Entry::Occupied(line) if line.get().len() >= limit::COMMIT_QUEUE_PER_TENANT_MAX => {
-                return Err(Refused::Full);
-            }
-            Entry::Occupied(mut line) => line.get_mut().push_back(waiting),
-            Entry::Vacant(line) => {
-                line.insert(VecDeque::from([waiting]));
-                lines.turns.push_back(tenant);
-            }
+        if !lines.by_tenant.contains_key(&tenant) {
+            lines.turns.push_back(tenant);
         }
+        let line = lines.by_tenant.entry(tenant).or_default();
+        if line.waiting.len() >= limit::COMMIT_QUEUE_PER_TENANT_MAX
+            || !line.waiting.is_empty() && line.bytes.saturating_add(bytes) > limit::COMMIT_QUEUE_BYTES_MAX / 2
+        {
+            return Err(Refused::Full);
+        }
+        line.waiting.push_back(waiting);
+        line.bytes += bytes;
         lines.units += 1;
         lines.bytes += bytes;
         drop(lines);
@@ -128,14 +135,15 @@ impl Lines {
             && let Some(tenant) = self.turns.pop_front()
         {
             let Some(line) = self.by_tenant.get_mut(&tenant) else { continue };
-            let next = line.front().map_or(0, |waiting| waiting.unit.bytes());
+            let next = line.waiting.front().map_or(0, |waiting| waiting.unit.bytes());
             if !batch.is_empty() && bytes.saturating_add(next) > limit::COMMIT_BYTES_MAX {
                 self.turns.push_front(tenant);
                 break;
             }
             bytes = bytes.saturating_add(next);
-            batch.extend(line.pop_front());
-            if line.is_empty() {
+            line.bytes = line.bytes.saturating_sub(next);
+            batch.extend(line.waiting.pop_front());
+            if line.waiting.is_empty() {
                 self.by_tenant.remove(&tenant);
             } else {
                 self.turns.push_back(tenant);
@@ -207,6 +215,14 @@ mod tests {
         let queue = Queue::default();
         queue.push(waiting(1, "huge", limit::COMMIT_QUEUE_BYTES_MAX + 1)).unwrap();
         assert_eq!(queue.push(waiting(2, "more", 1)), Err(Refused::Full), "what waits is the host's memory");
+        assert_eq!(keys(&queue.next().await.unwrap()), ["huge"]);
+        let half = limit::COMMIT_QUEUE_BYTES_MAX / 2;
+        queue.push(waiting(1, "huge", half - 1000)).unwrap();
+        assert_eq!(queue.push(waiting(1, "more", 1000)), Err(Refused::Full), "one tenant fills half of it");
+        queue.push(waiting(2, "calm", 1000)).unwrap();
+        assert_eq!(keys(&queue.next().await.unwrap()), ["huge"]);
+        assert_eq!(keys(&queue.next().await.unwrap()), ["calm"]);
+        queue.push(waiting(1, "huge", 1)).unwrap();
         assert_eq!(keys(&queue.next().await.unwrap()), ["huge"]);
         for key in ["one", "two", "three"] {
             queue.push(waiting(1, key, limit::COMMIT_BYTES_MAX / 2)).unwrap();

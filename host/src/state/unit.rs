@@ -47,7 +47,11 @@ impl Unit {
         });
         let events = self.events.iter().map(|event| event.data.len());
         let reply = self.reply.iter().map(|reply| reply.body.len());
-        writes.chain(events).chain(reply).sum()
+        let reads = self.reads.iter().map(|read| match read {
+            Read::Key(key, _) | Read::AtLeast(key, _) => key.key.len(),
+            Read::Range(scan, seen) => scan.prefix.len() + seen.iter().map(|(key, _)| key.len()).sum::<usize>(),
+        });
+        writes.chain(events).chain(reply).chain(reads).sum()
     }
 }
 

@@ -216,13 +216,16 @@ where
     if depth >= limit::CALL_DEPTH_MAX {
         return Err(Stop::Limit("call_depth").into());
     }
-    let Ok(_slot) = callee.gate.enter(deadline).await else {
+    // Half of what is left, so that the caller can still answer when the callee has no room.
+    let patience = deadline.saturating_duration_since(Instant::now()).min(callee.timeout()) / 2;
+    let Ok(_slot) = callee.gate.enter(tree.context.actor.tenant(), Instant::now() + patience).await else {
         return Ok(Err(Error::Unavailable(format!("{} is overloaded", callee.version.name))));
     };
     let (granted, now) = (callee.version.manifest.limits.fuel, Instant::now());
     // The caller keeps a share to handle a callee that used up everything (as in EIP-150).
     let fuel = granted.min(left - left / CALLER_SHARE);
-    let is_fair = fuel >= granted / 2 && deadline >= now + callee.timeout() / 2;
+    // Who is granted more than a usual call has is not short of it when called by one.
+    let is_fair = fuel >= granted.min(limit::FUEL_DEFAULT) / 2 && deadline >= now + callee.timeout() / 2;
     let invocation = Invocation {
         version: Arc::clone(&callee.version),
         tree,

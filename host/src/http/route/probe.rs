@@ -44,13 +44,14 @@ pub async fn ready(operation: Operation, _permit: Public, (): ()) -> Result<Ok20
 /// Refuses when the data directory or the database's file is on a disk that is nearly full. A directory that is not there
 /// yet fills nothing.
 fn check_disks(config: &Config) -> Result<(), Problem> {
-    let file = config.database_url.strip_prefix("sqlite://").map(Path::new);
+    let file =
+        config.database_url.strip_prefix("sqlite:").map(|path| Path::new(path.strip_prefix("//").unwrap_or(path)));
     for place in [Some(config.data_dir.as_path()), file].into_iter().flatten() {
         let Ok(disk) = rustix::fs::statvfs(place) else { continue };
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         let size = disk.f_blocks.saturating_mul(disk.f_frsize);
         if free < (config.disk_free_min)(size) {
-            tracing::warn!(place = %place.display(), free, "the disk is nearly full");
+            tracing::debug!(place = %place.display(), free, "the disk is nearly full");
             return Err(
                 Problem::new(Code::StorageUnavailable, "A disk of the kernel is nearly full.").with("failing", "disk")
             );
