@@ -38,10 +38,14 @@ async fn grow(kernel: &Kernel, tenants: [TenantId; 2], count: usize) {
 
 /// The newest checkpoint, as an auditor keeps it.
 async fn keep(kernel: &Kernel) -> Checkpoint {
+    Checkpoint::open(&newest_note(kernel).await, kernel.sealer.key()).expect("the kernel signed it")
+}
+
+async fn newest_note(kernel: &Kernel) -> String {
     let (_, newest) = kernel.storage.audit_end().await.expect("the log can be read");
     let size = newest.expect("something was signed");
     let (_, note) = kernel.storage.audit_checkpoints(size - 1, size, 1).await.unwrap().remove(0);
-    Checkpoint::open(str::from_utf8(&note).unwrap(), kernel.sealer.key()).expect("the kernel signed it")
+    String::from_utf8(note).expect("a note is text")
 }
 
 async fn verify(kernel: &Kernel, kept: &[Checkpoint]) -> Report {

@@ -27,6 +27,8 @@ use crate::id::{AuditId, CorrelationId, TenantId};
 
 /// The action of every reading of the log. A storm of one reader is counted, as failures are.
 pub const READ: &str = "audit.read";
+/// The target of a reading of the whole log. Each is written: it hands out more than any other.
+pub const EXPORT: &str = "audit.export";
 
 /// One entry. Its index is given by the commit.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -200,6 +200,10 @@ pub const AUDIT_CHECK_PAGE: u32 = 500;
 pub const VERIFY_PAGE: u32 = 500;
 /// Entries that an export of the audit log reads at once.
 pub const AUDIT_EXPORT_PAGE: u32 = 200;
+/// Exports of the audit log that read the database at once: each reads as fast as its client takes it.
+pub const AUDIT_EXPORTS_MAX: usize = 2;
+/// Bytes of a line of an export: no entry is larger than a commit, and quoting its text at most doubles it.
+pub const AUDIT_EXPORT_LINE_BYTES_MAX: u64 = 2 * COMMIT_BYTES_MAX as u64 + 4096;
 /// Checkpoints that one verification compares with the log.
 pub const CHECKPOINTS_KEPT_MAX: usize = 100;
 /// Longest time after which an injected fault ends by itself, in milliseconds: a game day, not a habit.

@@ -145,7 +145,10 @@ impl Storage {
     /// Forgets a few stored replies that expired before a moment; answers how many. A commit that met one of them runs again
     /// and finds it gone, so sweeping needs no turn among the commits.
     pub async fn sweep_replies(&self, before: Timestamp) -> Result<u64, StorageError> {
-        on_backend!(self, backend => backend.sweep_replies(before.as_millisecond()).await)
+        in_time(limit::COMMIT_TIMEOUT, async {
+            on_backend!(self, backend => backend.sweep_replies(before.as_millisecond()).await)
+        })
+        .await
     }
 
     /// The event of a source with this id.

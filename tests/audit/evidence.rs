@@ -5,6 +5,7 @@ use aibos::audit::note::VerifierKey;
 use aibos::audit::proof::{ConsistencyProof, InclusionProof};
 use aibos::command::{Arguments, Failure, run};
 use aibos::id::TenantId;
+use aibos::state::unit::Unit;
 use aibos::storage::Storage;
 use clap::Parser;
 use jiff::SignedDuration;
@@ -13,7 +14,7 @@ use suite::actor::Actor;
 use suite::database::Backend;
 use suite::kernel::{TestKernel, text};
 
-use super::{grow, keep, verify};
+use super::{entry, grow, keep, newest_note, verify};
 
 on_both_kernels!(
     an_entry_is_proved_against_a_signed_checkpoint,
@@ -56,6 +57,8 @@ async fn an_entry_is_proved_against_a_signed_checkpoint(test: TestKernel) {
         assert_eq!(stored["id"], entry["id"]);
         let mut other = proof.clone();
         other.text = proof.text.replace("auth.login", "auth.logout");
+        assert!(!other.holds(&checkpoint));
+        let other = InclusionProof { id: aibos::id::AuditId::new(&test.kernel.clock), ..proof.clone() };
         assert!(!other.holds(&checkpoint));
         assert!(!proof.holds(&Checkpoint { size: checkpoint.size + 1, ..checkpoint }));
     }
@@ -134,6 +137,21 @@ async fn the_log_is_verified_and_exported_from_the_command_line(test: TestKernel
     ] {
         aibos(words).await.unwrap();
     }
+    // What was kept lies between entries of others.
+    let middle = file("middle.txt");
+    grow(&test.kernel, [TenantId::PLATFORM; 2], 7).await;
+    std::fs::write(&middle, newest_note(&test.kernel).await).unwrap();
+    grow(&test.kernel, [TenantId::PLATFORM; 2], 7).await;
+    aibos(&["checkpoint", &kept]).await.expect_err("what is kept is not overwritten");
+    aibos(&["checkpoint", "--key", &test.kernel.sealer.key().to_string(), &file("later.txt")]).await.unwrap();
+    aibos(&["export", &log]).await.unwrap();
+    let told = aibos(&["verify", "--export", &log, "--checkpoint", &middle]).await.expect_err("it is not shown").0;
+    assert!(told.contains("cannot be compared") && !told.contains("does not hold"), "{told}");
+    aibos(&["export", "--checkpoint", &kept, "--checkpoint", &middle, &log]).await.unwrap();
+    aibos(&["verify", "--export", &log, "--checkpoint", &kept, "--checkpoint", &middle]).await.unwrap();
+    anna.get(&format!("{AUDIT}/export?at=1,x")).await.invalid("/query/at");
+    anna.get(&format!("{AUDIT}/export?at=100000")).await.invalid("/query/at");
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 4, "no part of a download is left");
     let good = std::fs::read_to_string(&log).unwrap();
     std::fs::write(&log, good.replacen("payment.create", "payment.cancel", 1)).unwrap();
     let told = aibos(&["verify", "--export", &log]).await.expect_err("it is found").0;
@@ -169,10 +187,20 @@ async fn reading_the_log_is_audited_and_a_storm_of_it_counted(test: TestKernel) 
         ["audit.list", "audit.export", "audit.checkpoint", "audit.consistency", "audit.read", "audit.verify"];
     assert_eq!(targets, expected);
     assert!(entries.iter().all(|entry| entry["outcome"] == "success"));
+    let details = |name: &str| &entries.iter().find(|read| read["target"]["id"] == name).unwrap()["details"];
+    assert_eq!(details("audit.read")["entry_id"], entry["id"]);
+    assert_eq!(details("audit.list")["filter"], json!({}));
+    assert!(details("audit.export")["to"].is_u64() && details("audit.consistency")["from"] == 1);
+    for _ in 0..7 {
+        ada.get(&format!("{AUDIT}/export")).await.done(200);
+    }
+    let entries = read(&anna).await;
+    let exports = entries.iter().filter(|entry| entry["target"]["id"] == "audit.export");
+    assert_eq!(exports.count(), 8, "an export is never held back");
     for _ in 0..20 {
         ada.get(AUDIT).await.done(200);
     }
-    assert_eq!(read(&anna).await.len(), 6 + 4, "five of a kind are written, the others counted");
+    assert_eq!(read(&anna).await.len(), 6 + 7 + 4, "five of a kind are written, the others counted");
     test.pass(SignedDuration::from_mins(2));
     ada.get(AUDIT).await.done(200);
     test.kernel.write_storms(aibos::audit::storm::Ending::All).await;
@@ -251,6 +279,20 @@ async fn two_kernels_on_one_database_sign_one_history() {
             kernel.seal_audit().await;
         }
         kept.push(keep(&other).await);
+    }
+    // The one that leaves the signature to the other knows that it is given.
+    for _ in 0..9 {
+        let audit = |count| std::iter::repeat_with(|| entry(&other, TenantId::PLATFORM, "a")).take(count).collect();
+        grow(&other, [TenantId::PLATFORM; 2], 2).await;
+        other.seal_audit().await;
+        other.commit(Unit { audit: audit(2), ..Unit::default() }).await.unwrap();
+        test.kernel.seal_audit().await;
+        test.pass(SignedDuration::from_secs(10));
+    }
+    let age = test.kernel.sealer.age_seconds(&test.clock);
+    assert!(age <= 30, "{age}");
+    for kernel in [&test.kernel, &other, &test.kernel, &other] {
+        kernel.seal_audit().await;
     }
     let report = verify(&other, &kept).await;
     assert!(report.ok && report.sealed == report.checked && report.checked > 1300, "{report:?}");

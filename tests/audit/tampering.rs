@@ -17,6 +17,9 @@ on_both_kernels!(
     a_changed_tree_or_checkpoint_is_found,
     a_removed_moved_or_rewritten_entry_is_found,
     a_cut_off_tail_is_found_by_a_kept_checkpoint,
+    a_log_that_was_cut_off_under_a_kernel_is_never_signed_again,
+    a_lost_key_is_not_replaced,
+    a_tenant_is_not_told_the_ids_of_others,
     a_changed_export_is_found,
 );
 
@@ -153,6 +156,9 @@ async fn a_changed_tree_or_checkpoint_is_found(test: TestKernel) {
             let problem = report.problem.expect("it is found");
             assert!(problem.starts_with(&format!("checkpoint {size}: ")), "{problem}");
         }
+        let line = note.split_inclusive(|byte| *byte == b'\n').next_back().unwrap();
+        let report = tampered(&test, &set(&[&note[..], line].concat()), &set(note)).await;
+        assert!(report.problem.is_some_and(|problem| problem.contains("more than the one signature")));
         let other = |from: i64, to: i64| format!("update audit_checkpoint set size = {to} where size = {from}");
         let report = tampered(&test, &other(*size, size ^ 1), &other(size ^ 1, *size)).await;
         assert!(!report.ok, "{size}");
@@ -233,6 +239,81 @@ async fn a_cut_off_tail_is_found_by_a_kept_checkpoint(test: TestKernel) {
     test.database.execute("delete from audit_checkpoint; delete from audit_tile").await.unwrap();
     assert!(verify(kernel, &[]).await.ok);
     assert_names(&verify(kernel, &[early]).await, 0, "not what the kept checkpoint");
+}
+
+/// SQL that takes the last entries away, with every tile and checkpoint over them.
+fn cutting(storage: &Storage, size: i64) -> String {
+    let tables = ["audit", "audit_tile", "audit_checkpoint"];
+    let free = tables.map(|table| match storage {
+        Storage::Sqlite(_) => format!("drop trigger {table}_refuses_delete"),
+        Storage::Postgres(_) => format!("alter table {table} disable trigger {table}_append_only"),
+    });
+    format!(
+        "{}; delete from audit where idx >= {size}; delete from audit_checkpoint where size > {size};
+        delete from audit_tile where position >= {}; update head set audit_index = {}",
+        free.join("; "),
+        size / 256,
+        size - 1
+    )
+}
+
+async fn a_log_that_was_cut_off_under_a_kernel_is_never_signed_again(mut test: TestKernel) {
+    let tenant = TenantId::new(&test.clock);
+    grow(&test.kernel, [tenant; 2], 300).await;
+    let kept = keep(&test.kernel).await;
+    let size = i64::try_from(kept.size).unwrap() - 20;
+    test.database.execute(&cutting(&test.kernel.storage, size)).await.unwrap();
+    let signed = test.kernel.storage.audit_end().await.unwrap().1;
+    // One look while it is shorter, or none: it grows past what it was, over a full tile.
+    for count in [5, 300, 3] {
+        grow(&test.kernel, [tenant; 2], count).await;
+        assert_eq!(test.kernel.storage.audit_end().await.unwrap().1, signed);
+    }
+    assert_eq!(test.kernel.storage.last_audit_tile(0).await.unwrap(), Some(0));
+    assert!(!verify(&test.kernel, std::slice::from_ref(&kept)).await.ok);
+
+    // Between two looks of another kernel.
+    test.restart().await;
+    grow(&test.kernel, [tenant; 2], 3).await;
+    let (entries, newest) = test.kernel.storage.audit_end().await.unwrap();
+    assert_eq!(newest, Some(entries));
+    let audit = std::iter::repeat_with(|| entry(&test.kernel, tenant, "payment.create")).take(30).collect();
+    let cut = format!(
+        "delete from audit where idx >= {0}; delete from audit_checkpoint where size > {0};
+        update head set audit_index = {1}",
+        entries - 10,
+        entries - 11
+    );
+    test.database.execute(&cut).await.unwrap();
+    test.kernel.commit(aibos::state::unit::Unit { audit, ..Default::default() }).await.unwrap();
+    let newest = test.kernel.storage.audit_end().await.unwrap().1;
+    test.kernel.seal_audit().await;
+    assert_eq!(test.kernel.storage.audit_end().await.unwrap().1, newest);
+}
+
+async fn a_lost_key_is_not_replaced(mut test: TestKernel) {
+    grow(&test.kernel, [TenantId::PLATFORM; 2], 3).await;
+    test.stop().await;
+    let lost = test.database.execute("delete from state where cast(key as text) like '%checkpoint-key%'").await;
+    lost.expect("a superuser deletes");
+    let told = test.try_start(test.config()).await.expect_err("it does not start").to_string();
+    assert!(told.contains("identity"), "{told}");
+}
+
+async fn a_tenant_is_not_told_the_ids_of_others(test: TestKernel) {
+    let olga = test.owner().await;
+    let anna = test.tenant("acme").await;
+    log(&test).await;
+    let row = test.kernel.storage.audit_rows(300, 301).await.unwrap().remove(0);
+    test.database.execute(&rewriting(&test.kernel.storage, &row, "payment.cancel")).await.unwrap();
+    test.database.execute("update audit set action = 'odd' where idx = 200").await.unwrap();
+    let told = async |reader: &suite::actor::Actor| {
+        let report = reader.post("/api/v1/audit/verify", &serde_json::json!({})).await.expect(200);
+        assert!(report["ok"] == false && report["first_bad_index"] == 200, "{report}");
+        suite::kernel::text(&report["problem"]).to_owned()
+    };
+    assert!(told(&olga).await.starts_with("entry 200 (id "));
+    assert!(told(&anna).await.starts_with("entry 200: "));
 }
 
 async fn a_changed_export_is_found(test: TestKernel) {

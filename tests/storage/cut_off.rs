@@ -158,12 +158,13 @@ async fn a_network_that_falls_silent_is_given_up() {
     proxy.fall_silent();
     let most = limit::ANSWER_TIMEOUT + Duration::from_secs(2);
     let (reads, keys, unit) = ([Read::Key(key.clone(), None)], [key.clone()], [writing([subject.put("a", "1")])]);
-    let (ping, read, pinned, valid, asked, commit) = tokio::join!(
+    let (ping, read, pinned, valid, asked, audit, commit) = tokio::join!(
         timeout(limit::PING_TIMEOUT + Duration::from_secs(2), storage.ping()),
         timeout(most, storage.read(&keys)),
         timeout(most, snapshot.read(&keys)),
         timeout(most, storage.validate(&reads)),
         timeout(most, storage.last_batch(subject.node)),
+        timeout(most, storage.audit_end()),
         timeout(most, storage.commit(subject.node, BatchId::new(&subject.clock), &unit)),
     );
     ping.unwrap().unwrap_err();
@@ -171,6 +172,7 @@ async fn a_network_that_falls_silent_is_given_up() {
     pinned.unwrap().unwrap_err();
     valid.unwrap().unwrap_err();
     asked.unwrap().unwrap_err();
+    audit.unwrap().unwrap_err();
     let commit = commit.unwrap();
     assert!(matches!(commit, Err(StorageError::Unavailable(_))), "nothing was sent: {commit:?}");
     assert_eq!(subject.value("a").await, None);

@@ -31,9 +31,17 @@ impl Checkpoint {
         signer.sign(&format!("{}\n{}\n{}\n", signer.verifier().name(), self.size, self.root))
     }
 
-    /// Reads a note that this key signed.
+    /// Reads a note that this key signed. One that was kept may have been signed by witnesses, too.
     pub fn open(note: &str, key: &VerifierKey) -> Result<Self, CheckpointError> {
-        let text = key.open(note)?;
+        Self::parse(key.open(note)?, key)
+    }
+
+    /// Reads a note as the kernel stores it, with its signature alone.
+    pub fn open_own(note: &str, key: &VerifierKey) -> Result<Self, CheckpointError> {
+        Self::parse(key.open_own(note)?, key)
+    }
+
+    fn parse(text: &str, key: &VerifierKey) -> Result<Self, CheckpointError> {
         let form = || CheckpointError::Form(key.name().to_owned());
         let mut lines = text.split('\n');
         let (origin, size, root) = (lines.next(), lines.next(), lines.next());

@@ -7,7 +7,7 @@
 
 pub mod writer;
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use super::checkpoint::Checkpoint;
 use super::merkle::{Hash, Range, Subtree, fold};
 use super::note::VerifierKey;
 use crate::id::TenantId;
+use crate::limit;
 
 /// The name of this format.
 pub const FORMAT: &str = "aibos-audit-export/1";
@@ -124,7 +125,7 @@ impl Frontier {
 /// The key that an export names.
 pub fn key(mut export: impl BufRead) -> Option<VerifierKey> {
     let mut line = Vec::new();
-    export.read_until(b'\n', &mut line).ok()?;
+    export.by_ref().take(limit::AUDIT_EXPORT_LINE_BYTES_MAX).read_until(b'\n', &mut line).ok()?;
     serde_json::from_slice::<Manifest>(&line).ok()?.key.parse().ok()
 }
 
@@ -144,11 +145,11 @@ struct Lines<R> {
 }
 
 impl<R: BufRead> Lines<R> {
-    /// Goes to the next line; answers whether there is one, which must end in a newline.
+    /// Goes to the next line; answers whether there is one, which must end in a newline within bounds.
     fn next(&mut self) -> io::Result<bool> {
         self.line.clear();
         self.number += 1;
-        self.export.read_until(b'\n', &mut self.line)?;
+        self.export.by_ref().take(limit::AUDIT_EXPORT_LINE_BYTES_MAX).read_until(b'\n', &mut self.line)?;
         Ok(self.line.ends_with(b"\n"))
     }
 
@@ -300,7 +301,7 @@ impl Manifest {
         if let Some(known) = known.filter(|known| **known != key) {
             return Err(lines.fault(&format!("the key is not {known}")));
         }
-        let opened = Checkpoint::open(&self.checkpoint, &key);
+        let opened = Checkpoint::open_own(&self.checkpoint, &key);
         let checkpoint = opened.map_err(|cause| lines.fault(&format!("checkpoint: {cause}")))?;
         if checkpoint.size != self.size || self.from > self.to || self.to > self.size {
             return Err(lines.fault("the range and the size do not fit the checkpoint"));
@@ -311,7 +312,7 @@ impl Manifest {
 
 /// Whether the end was signed for exactly these lines.
 fn end_signed(key: &VerifierKey, note: &str, lines: Hash) -> Result<(), String> {
-    let text = key.open(note).map_err(|cause| format!("the signature of the export: {cause}"))?;
+    let text = key.open_own(note).map_err(|cause| format!("the signature of the export: {cause}"))?;
     if text == end_text(key.name(), lines) {
         return Ok(());
     }
@@ -323,10 +324,10 @@ fn end_signed(key: &VerifierKey, note: &str, lines: Hash) -> Result<(), String> 
 /// Kept checkpoints that the export could not be compared with.
 fn uncompared(kept: &[&Checkpoint]) -> Result<(), Fault> {
     kept.first().map_or(Ok(()), |kept| {
-        Err(Fault::elsewhere(format!(
+        Err(Fault::open(format!(
             "the export cannot be compared with the kept checkpoint of {} entries, because it does not show the tree of \
-             that size: make an export with from={} or a newer one",
-            kept.size, kept.size
+             that size: make it again with `aibos audit export --checkpoint FILE`",
+            kept.size
         )))
     })
 }

@@ -28,6 +28,9 @@ pub enum NoteError {
     /// Nobody known signed it.
     #[error("the note has no signature of {0}")]
     Unsigned(VerifierKey),
+    /// Somebody added a line.
+    #[error("the note has more than the one signature that the kernel gave it")]
+    Several,
     /// The signature does not fit.
     #[error("the signature of {0} does not fit the text")]
     Signature(VerifierKey),
@@ -60,7 +63,13 @@ impl VerifierKey {
         [a, b, c, d]
     }
 
-    /// The text of a note that this key signed.
+    /// The text of a note that this key alone signed, as the kernel's own notes are: a line more is a change.
+    pub fn open_own<'a>(&self, note: &'a str) -> Result<&'a str, NoteError> {
+        let (_, signatures) = note.rsplit_once("\n\n").ok_or(NoteError::Form)?;
+        if signatures.matches('\n').count() == 1 { self.open(note) } else { Err(NoteError::Several) }
+    }
+
+    /// The text of a note that this key signed; others may have signed it, too.
     pub fn open<'a>(&self, note: &'a str) -> Result<&'a str, NoteError> {
         let (text, signatures) = note.rsplit_once("\n\n").ok_or(NoteError::Form)?;
         let text = note.get(..=text.len()).ok_or(NoteError::Form)?;
@@ -162,6 +171,9 @@ mod tests {
         let key: VerifierKey = signer.verifier().to_string().parse().unwrap();
         let note = signer.sign("kernel.test/audit\n7\nroot\n");
         assert_eq!(key.open(&note).unwrap(), "kernel.test/audit\n7\nroot\n");
+        let another = format!("{note}{}", note.lines().last().unwrap().replace("kernel", "witness")) + "\n";
+        assert!(key.open_own(&note).is_ok() && key.open(&another).is_ok());
+        assert_eq!(key.open_own(&another), Err(NoteError::Several));
         for bit in 0..note.len() * 8 {
             let mut bytes = note.clone().into_bytes();
             bytes[bit / 8] ^= 1 << (bit % 8);

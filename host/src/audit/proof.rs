@@ -36,12 +36,19 @@ pub struct InclusionProof {
     pub checkpoint: Option<String>,
 }
 
+/// What a text says of itself.
+#[derive(Deserialize)]
+struct Named {
+    id: AuditId,
+}
+
 impl InclusionProof {
     /// Whether it proves its entry for a checkpoint that the caller believes.
     #[must_use]
     pub fn holds(&self, checkpoint: &Checkpoint) -> bool {
         self.size == checkpoint.size
             && self.root == checkpoint.root
+            && serde_json::from_str::<Named>(&self.text).is_ok_and(|named| named.id == self.id)
             && self.leaf == Hash::of_leaf(self.text.as_bytes())
             && merkle::verify_inclusion(self.leaf, self.index, self.size, &self.hashes, self.root)
     }

@@ -3,6 +3,8 @@
 //! Several kernels may do so on one database. A tile and a root follow from the entries alone, everything is insert-only,
 //! and nobody signs what does not continue the newest checkpoint, so there is never a second tree. Whoever finds that
 //! another kernel has signed since leaves the next signature to it.
+//!
+//! A log that lost entries while this kernel ran is never signed again by it, however long it grows.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -23,14 +25,9 @@ pub enum SealError {
     /// The database.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// Entries that were signed are gone.
-    #[error("the audit log was cut off: it had {size} entries, but there are {entries}")]
-    Cut {
-        /// That there were.
-        size: i64,
-        /// That there are.
-        entries: i64,
-    },
+    /// Entries that were there are there no more. That stays so until the kernel is started anew.
+    #[error("{0}; nothing more is signed until this kernel is started again")]
+    Lost(#[from] Loss),
     /// The newest checkpoint is not of this kernel's key.
     #[error("checkpoint {size} cannot be believed")]
     Foreign {
@@ -51,6 +48,22 @@ pub enum SealError {
     Gap(u64),
 }
 
+/// What a log can lose, which no later look finds again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Loss {
+    /// Its tail.
+    #[error("the audit log was cut off: it had {size} entries, but there are {entries}")]
+    Cut {
+        /// That there were.
+        size: i64,
+        /// That there are.
+        entries: i64,
+    },
+    /// The last entry that the tree has.
+    #[error("the audit log was rewritten: entry {0} is not the one that was there")]
+    Replaced(u64),
+}
+
 /// Extends and signs.
 #[derive(Debug)]
 pub struct Sealer {
@@ -66,6 +79,12 @@ struct State {
     tree: Option<Tree>,
     /// Size of the newest checkpoint at the last look.
     seen: Option<i64>,
+    /// Size of the last checkpoint that was compared with the log, or signed here.
+    believed: Option<i64>,
+    /// Entries at the first look that found some under no checkpoint, and when that was.
+    waiting: Option<(i64, i64)>,
+    /// What was lost while this kernel ran.
+    lost: Option<Loss>,
 }
 
 impl Sealer {
@@ -96,24 +115,39 @@ impl Sealer {
     }
 
     /// Takes committed entries into the tree, within bounds, and signs when something is new. After a failure the tree is
-    /// built anew from what is stored.
+    /// built anew from what is stored; after a loss nothing is signed any more.
     pub async fn seal(&self, storage: &Storage, clock: &Clock) -> Result<(), SealError> {
         let mut state = self.state.lock().await;
-        let (entries, newest) = storage.audit_end().await?;
-        if let Some(size) = newest.filter(|size| *size > entries) {
-            return Err(SealError::Cut { size, entries });
+        if let Some(lost) = state.lost {
+            return Err(lost.into());
         }
-        let mut tree = if let Some(tree) = state.tree.take() {
-            tree
-        } else {
-            state.seen = newest;
-            self.resume(storage, newest).await?
+        let sealed = self.go_on(&mut state, storage, clock).await;
+        if let Err(SealError::Lost(loss)) = &sealed {
+            state.lost = Some(*loss);
+        }
+        sealed
+    }
+
+    async fn go_on(&self, state: &mut State, storage: &Storage, clock: &Clock) -> Result<(), SealError> {
+        let taken = state.tree.take();
+        let resumed = taken.is_none();
+        let mut tree = match taken {
+            Some(tree) => tree,
+            None => resume(storage).await?,
         };
-        // This kernel remembers what it has seen, also when the checkpoints were removed with the entries.
-        let size = signed(tree.size());
+        let now = clock.now().as_millisecond();
+        // After the tiles were read: another kernel may have written more of them meanwhile, over entries that came later.
+        let (entries, newest) = storage.audit_end().await?;
+        if resumed {
+            state.seen = newest;
+        }
+        let size = signed(tree.size()).max(newest.unwrap_or(0));
         if size > entries {
-            state.tree = Some(tree);
-            return Err(SealError::Cut { size, entries });
+            return Err(Loss::Cut { size, entries }.into());
+        }
+        if let Some(size) = newest.filter(|_| newest != state.believed) {
+            self.compare(storage, size).await?;
+            state.believed = newest;
         }
         extend(storage, &mut tree, unsigned(entries)).await?;
         let size = signed(tree.size());
@@ -122,46 +156,62 @@ impl Sealer {
             if newest == state.seen {
                 let checkpoint = Checkpoint { size: tree.size(), root: tree.root() };
                 storage.put_audit_checkpoint(size, &checkpoint.sign(&self.signer)).await?;
-                (state.seen, covered) = (Some(size), Some(size));
+                (state.seen, state.believed, covered) = (Some(size), Some(size), Some(size));
             } else {
                 state.seen = newest;
             }
         }
-        if covered >= Some(entries) || entries == 0 {
-            self.covered_at_ms.store(clock.now().as_millisecond(), Ordering::SeqCst);
-        }
+        self.look(state, (entries, now), covered.unwrap_or(0));
         state.tree = Some(tree);
         Ok(())
     }
 
-    /// The tree of what is stored, which must continue the newest checkpoint.
-    async fn resume(&self, storage: &Storage, newest: Option<i64>) -> Result<Tree, SealError> {
-        if let Some(size) = newest {
-            let rows = storage.audit_checkpoints(size - 1, size, 1).await?;
-            let note = rows.into_iter().next().map(|(_, note)| note).unwrap_or_default();
-            let checkpoint = Checkpoint::open(&String::from_utf8_lossy(&note), self.key())
-                .map_err(|cause| SealError::Foreign { size, cause })?;
-            let root = Nodes::new(storage).root(unsigned(size)).await?;
-            if (checkpoint.size, checkpoint.root) != (unsigned(size), root) {
-                return Err(SealError::Rewritten { size });
-            }
+    /// Notes since when every entry is under a checkpoint, whoever signed it. While the log grows, that is the time of an
+    /// earlier look, whose entries are covered by now.
+    fn look(&self, state: &mut State, (entries, now): (i64, i64), covered: i64) {
+        if covered >= entries {
+            state.waiting = None;
+            self.covered_at_ms.store(now, Ordering::SeqCst);
+            return;
         }
-        let tiles = storage.last_audit_tile(0).await?.map_or(0, |last| unsigned(last) + 1);
-        let mut open = Vec::new();
-        let (mut below, mut level) = (tiles, 0);
-        while below > 0 {
-            let first = below / TILE_WIDTH * TILE_WIDTH;
-            let rows = storage.audit_tile_roots(level, signed(first), signed(below)).await?;
-            if rows.len() as u64 != below - first {
-                let what = format!("tiles of level {level} before {below} are missing");
-                return Err(StorageError::Corrupt { table: "audit_tile", what }.into());
-            }
-            open.push(rows.iter().map(|(_, root)| hash("audit_tile", root)).collect::<Result<Vec<_>, _>>()?);
-            below >>= TILE_HEIGHT;
-            level += 1;
+        if let Some((_, looked_at)) = state.waiting.take_if(|(entries, _)| *entries <= covered) {
+            self.covered_at_ms.store(looked_at, Ordering::SeqCst);
         }
-        Ok(Tree::resumed(tiles, open))
+        state.waiting.get_or_insert((entries, now));
     }
+
+    /// Whether the log begins with what the stored checkpoint of this size was signed for.
+    async fn compare(&self, storage: &Storage, size: i64) -> Result<(), SealError> {
+        let rows = storage.audit_checkpoints(size - 1, size, 1).await?;
+        let note = rows.into_iter().next().map(|(_, note)| note).unwrap_or_default();
+        let checkpoint = Checkpoint::open_own(&String::from_utf8_lossy(&note), self.key())
+            .map_err(|cause| SealError::Foreign { size, cause })?;
+        let root = Nodes::new(storage).root(unsigned(size)).await?;
+        if (checkpoint.size, checkpoint.root) == (unsigned(size), root) {
+            Ok(())
+        } else {
+            Err(SealError::Rewritten { size })
+        }
+    }
+}
+
+/// The tree of the tiles that are stored.
+async fn resume(storage: &Storage) -> Result<Tree, SealError> {
+    let tiles = storage.last_audit_tile(0).await?.map_or(0, |last| unsigned(last) + 1);
+    let mut open = Vec::new();
+    let (mut below, mut level) = (tiles, 0);
+    while below > 0 {
+        let first = below / TILE_WIDTH * TILE_WIDTH;
+        let rows = storage.audit_tile_roots(level, signed(first), signed(below)).await?;
+        if rows.len() as u64 != below - first {
+            let what = format!("tiles of level {level} before {below} are missing");
+            return Err(StorageError::Corrupt { table: "audit_tile", what }.into());
+        }
+        open.push(rows.iter().map(|(_, root)| hash("audit_tile", root)).collect::<Result<Vec<_>, _>>()?);
+        below >>= TILE_HEIGHT;
+        level += 1;
+    }
+    Ok(Tree::resumed(tiles, open))
 }
 
 /// Takes entries into the tree and stores the tiles that they fill.
@@ -173,7 +223,15 @@ async fn extend(storage: &Storage, tree: &mut Tree, entries: u64) -> Result<(), 
         }
         let to = entries.min(from + limit::AUDIT_SEAL_PAGE);
         let mut tiles = Vec::new();
-        for (index, leaf) in storage.audit_leaves(signed(from), signed(to)).await? {
+        // The leaf before tells whether the log is still the one that the tree was built from.
+        let last = tree.last_leaf();
+        for (index, leaf) in storage.audit_leaves(signed(from.saturating_sub(1)), signed(to)).await? {
+            if index < signed(from) {
+                if last.is_some_and(|last| last.0 != *leaf) {
+                    return Err(Loss::Replaced(from - 1).into());
+                }
+                continue;
+            }
             if index != signed(tree.size()) {
                 break;
             }

@@ -26,6 +26,8 @@ struct Kind {
     ended: Option<String>,
     reason: Option<String>,
     client: Option<String>,
+    /// Which entry of the log was read.
+    entry: Option<String>,
 }
 
 impl Kind {
@@ -40,6 +42,7 @@ impl Kind {
             ended: detail("outcome"),
             reason: detail("reason"),
             client: detail("client"),
+            entry: detail("entry_id"),
         }
     }
 }

@@ -64,6 +64,7 @@ pub struct Tree {
     size: u64,
     /// For each level of tiles the hashes past the last full tile.
     open: Vec<Vec<Hash>>,
+    last: Option<Hash>,
 }
 
 impl Tree {
@@ -73,7 +74,7 @@ impl Tree {
     pub fn resumed(tiles: u64, open: Vec<Vec<Hash>>) -> Self {
         let mut levels = vec![Vec::new()];
         levels.extend(open);
-        Self { size: tiles * TILE_WIDTH, open: levels }
+        Self { size: tiles * TILE_WIDTH, open: levels, last: None }
     }
 
     /// Leaves.
@@ -88,9 +89,16 @@ impl Tree {
         self.open.first().map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// The leaf that was added last.
+    #[must_use]
+    pub fn last_leaf(&self) -> Option<Hash> {
+        self.last
+    }
+
     /// Adds a leaf; answers the tiles that it filled, the lowest first.
     pub fn push(&mut self, leaf: Hash) -> Vec<Tile> {
         self.size += 1;
+        self.last = Some(leaf);
         let mut filled = Vec::new();
         let mut next = Some(leaf);
         for level in 0.. {

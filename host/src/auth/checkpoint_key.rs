@@ -51,6 +51,10 @@ pub async fn load_or_create(
         if let Some(record) = work.load::<Record>(&place()).await? {
             return open(&record, master);
         }
+        // Another key would turn everything that was ever signed into the work of a stranger.
+        if storage.audit_end().await.map_err(WorkError::from)?.1.is_some() {
+            return Err(KeyError::Missing(RECORD.into()));
+        }
         let bad = || KeyError::Pair(RECORD.into());
         let private = Ed25519KeyPair::generate().and_then(|pair| pair.to_pkcs8v1()).map_err(|_| bad())?;
         let signer = Signer::new(&origin(issuer), private.as_ref()).map_err(|_| bad())?;

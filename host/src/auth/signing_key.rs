@@ -45,6 +45,9 @@ pub enum KeyError {
         #[source]
         cause: SealError,
     },
+    /// What it signed is there, the key is not.
+    #[error("the record {0} is gone from the database, but not what its key signed: restore it from a backup")]
+    Missing(String),
     /// No key pair can be made, or a stored one is none.
     #[error("signing key {0} is not an Ed25519 key pair")]
     Pair(String),

@@ -1,7 +1,7 @@
 //! `aibos audit`: proves the audit log, against a kernel, against the database, or offline from an export.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::output::{Failure, say, say_json, text};
-use crate::audit::check::{self, Fault, Report};
+use crate::audit::check::{self, Fault, Finding, Report};
 use crate::audit::checkpoint::Checkpoint;
 use crate::audit::export;
 use crate::audit::note::VerifierKey;
 use crate::audit::proof::ConsistencyProof;
 use crate::auth::checkpoint_key;
-use crate::config::{Config, Overrides, Profile, write_private};
+use crate::config::{Config, Overrides, Profile};
 use crate::storage::Storage;
 
 /// Prove the audit log and keep what proves it.
@@ -66,6 +66,9 @@ pub struct Export {
     /// The index before which it ends.
     #[arg(long)]
     to: Option<u64>,
+    /// A checkpoint that was kept, so that the export can be compared with it. Can be given several times.
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Vec<PathBuf>,
     #[command(flatten)]
     client: Client,
 }
@@ -73,8 +76,11 @@ pub struct Export {
 /// `aibos audit checkpoint`
 #[derive(Debug, Args)]
 pub struct Keep {
-    /// Where to.
+    /// Where to; a file that is there already is left as it is.
     file: PathBuf,
+    /// The verifier key, from GET /.well-known/audit-key when the log was new; without it, the key that the kernel names.
+    #[arg(long, value_name = "KEY")]
+    key: Option<VerifierKey>,
     #[command(flatten)]
     client: Client,
 }
@@ -100,10 +106,12 @@ impl Verify {
         if self.client.json {
             say_json(&report)?;
         }
-        match report.problem {
-            Some(problem) => Err(Failure(format!("the audit log does not hold: {problem}"))),
-            None if self.client.json => Ok(()),
-            None => say(format_args!(
+        let problem = report.problem.as_deref().unwrap_or("the verification does not say why");
+        match report.finding {
+            Finding::Broken => Err(Failure(format!("the audit log does not hold: {problem}"))),
+            Finding::Open => Err(Failure(problem.to_owned())),
+            Finding::Holds if self.client.json => Ok(()),
+            Finding::Holds => say(format_args!(
                 "the audit log holds: {} entries checked, {} under a checkpoint{}",
                 report.checked,
                 report.sealed,
@@ -130,6 +138,7 @@ impl Verify {
 
     async fn stored(&self) -> Result<Report, Failure> {
         let config = Config::load(Profile::Tool, &Overrides::default())?;
+        exists(&config.database_url)?;
         let storage = Storage::open(&config.database_url).await?;
         let report = self.read(&storage).await;
         storage.close().await;
@@ -168,14 +177,7 @@ impl Verify {
         let notes = self.checkpoint.iter().map(|file| read(file)).collect::<Result<Vec<_>, _>>()?;
         let body = json!({ "checkpoints": notes });
         let report = self.client.send(Method::POST, "/api/v1/audit/verify", Some(&body)).await?;
-        let number = |name: &str| report.get(name).and_then(Value::as_u64);
-        Ok(Report {
-            ok: report.get("ok").and_then(Value::as_bool).unwrap_or(false),
-            checked: number("checked").unwrap_or(0),
-            sealed: number("sealed").unwrap_or(0),
-            first_bad_index: number("first_bad_index"),
-            problem: report.get("problem").and_then(Value::as_str).map(str::to_owned),
-        })
+        Ok(told(&report))
     }
 
     /// Whether the log continues a kept checkpoint; the proof is checked here.
@@ -205,11 +207,34 @@ impl Verify {
     }
 }
 
+/// Refuses a missing file of SQLite: opening would make it, and an empty log always holds.
+fn exists(database_url: &str) -> Result<(), Failure> {
+    let Some(file) = database_url.strip_prefix("sqlite:") else { return Ok(()) };
+    let file = Path::new(file.strip_prefix("//").unwrap_or(file));
+    std::fs::metadata(file).map(drop).map_err(|cause| unreadable(file, &cause))
+}
+
+/// The report of a kernel. Only its `ok` says that the log holds.
+fn told(report: &Value) -> Report {
+    let number = |name: &str| report.get(name).and_then(Value::as_u64);
+    let ok = report.get("ok").and_then(Value::as_bool).unwrap_or(false);
+    Report {
+        ok,
+        checked: number("checked").unwrap_or(0),
+        sealed: number("sealed").unwrap_or(0),
+        first_bad_index: number("first_bad_index"),
+        problem: report.get("problem").and_then(Value::as_str).map(str::to_owned),
+        finding: if ok { Finding::Holds } else { Finding::Broken },
+    }
+}
+
 impl Export {
     async fn run(self) -> Result<(), Failure> {
         let mut query = Vec::new();
         query.extend(self.from.map(|from| format!("from={from}")));
         query.extend(self.to.map(|to| format!("to={to}")));
+        let sizes = self.checkpoint.iter().map(|file| size(file)).collect::<Result<Vec<_>, _>>()?;
+        query.extend((!sizes.is_empty()).then(|| format!("at={}", sizes.join(","))));
         let path = format!("/api/v1/audit/export?{}", query.join("&"));
         let bytes = self.client.download(&path, &self.file).await?;
         if self.client.json {
@@ -223,10 +248,13 @@ impl Export {
 impl Keep {
     async fn run(self) -> Result<(), Failure> {
         let latest = self.client.send(Method::GET, "/api/v1/audit/checkpoints/latest", None).await?;
-        let key: VerifierKey = text(&latest, "key").parse()?;
+        let key: VerifierKey = match self.key {
+            Some(key) => key,
+            None => text(&latest, "key").parse()?,
+        };
         let note = text(&latest, "checkpoint");
         let Checkpoint { size, root } = Checkpoint::open(&note, &key)?;
-        write_private(&self.file, note.as_bytes()).map_err(|cause| unreadable(&self.file, &cause))?;
+        write_new(&self.file, note.as_bytes()).map_err(|cause| unreadable(&self.file, &cause))?;
         if self.client.json {
             return say_json(&json!({ "file": self.file, "size": size, "root": root, "key": key.to_string() }));
         }
@@ -238,6 +266,44 @@ fn read(file: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(file).map_err(|cause| unreadable(file, &cause))
 }
 
-fn unreadable(file: &Path, cause: &std::io::Error) -> Failure {
+/// The size that a checkpoint names. Its signature is checked when the export is compared with it.
+fn size(file: &Path) -> Result<String, Failure> {
+    let size = read(file)?.lines().nth(1).and_then(|size| size.parse::<u64>().ok());
+    size.map(|size| size.to_string()).ok_or_else(|| Failure(format!("{}: it is no checkpoint", file.display())))
+}
+
+/// Writes what may be the only copy of a checkpoint.
+fn write_new(file: &Path, content: &[u8]) -> io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(file)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+fn unreadable(file: &Path, cause: &io::Error) -> Failure {
     Failure(format!("{}: {cause}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_database_is_not_made() {
+        let file = std::env::temp_dir().join(format!("aibos-missing-{}.db", std::process::id()));
+        assert!(exists(&format!("sqlite://{}", file.display())).is_err() && !file.exists());
+        assert!(exists(&format!("sqlite:{}", std::env::temp_dir().display())).is_ok());
+        assert!(exists("postgres://localhost/aibos").is_ok());
+    }
+
+    #[test]
+    fn a_report_holds_only_if_it_says_so() {
+        for report in [json!({}), json!({ "ok": false, "first_bad_index": 3 }), json!({ "ok": "true" })] {
+            assert_eq!(told(&report).finding, Finding::Broken, "{report}");
+        }
+        assert_eq!(told(&json!({ "ok": true, "checked": 3 })).finding, Finding::Holds);
+    }
 }

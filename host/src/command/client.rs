@@ -35,30 +35,26 @@ impl Client {
         self.finish(request).await
     }
 
-    /// Writes the body of a reply to a file while it comes; answers its length. Nothing is left of one that broke off.
+    /// Writes the body of a reply to a file that only its owner may read; answers its length. The file is there when all of
+    /// it came, and nothing is left of one that broke off.
     pub async fn download(&self, path: &str, file: &Path) -> Result<u64, Failure> {
         let mut response = self.request(Method::GET, path)?.send().await?;
         if !response.status().is_success() {
             let status = response.status().as_u16();
             return Err(Failure(explain(status, &serde_json::from_str(&response.text().await?).unwrap_or_default())));
         }
-        let mut bytes = 0;
-        let mut output = tokio::fs::File::create(file).await?;
-        loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) => {
-                    output.write_all(&chunk).await?;
-                    bytes += chunk.len() as u64;
-                }
-                Ok(None) => break,
-                Err(cause) => {
-                    tokio::fs::remove_file(file).await?;
-                    return Err(cause.into());
-                }
-            }
+        let mut part = file.as_os_str().to_owned();
+        part.push(format!(".{}.part", std::process::id()));
+        let written = take(&mut response, Path::new(&part)).await;
+        let kept = match written {
+            Ok(bytes) => tokio::fs::rename(&part, file).await.map(|()| bytes).map_err(Failure::from),
+            Err(cause) => Err(cause),
+        };
+        if kept.is_err() {
+            // It may not even have been made.
+            tokio::fs::remove_file(&part).await.ok();
         }
-        output.flush().await?;
-        Ok(bytes)
+        kept
     }
 
     /// Sends a multipart form.
@@ -92,6 +88,23 @@ impl Client {
         }
         Err(Failure(explain(status.as_u16(), &body)))
     }
+}
+
+/// Writes a body to a new file, to the disk.
+async fn take(response: &mut reqwest::Response, file: &Path) -> Result<u64, Failure> {
+    let mut options = tokio::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    options.mode(0o600);
+    let mut output = options.open(file).await?;
+    let mut bytes = 0;
+    while let Some(chunk) = response.chunk().await? {
+        output.write_all(&chunk).await?;
+        bytes += chunk.len() as u64;
+    }
+    output.flush().await?;
+    output.sync_all().await?;
+    Ok(bytes)
 }
 
 /// A problem as a person reads it: its sentence, then each reason or field on a line of its own.

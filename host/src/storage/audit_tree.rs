@@ -3,8 +3,9 @@
 
 use sqlx::QueryBuilder;
 
-use super::{Storage, StorageError, measured};
+use super::{Storage, StorageError, in_time, measured};
 use crate::id::TenantId;
+use crate::limit;
 
 const END: &str = "select audit_index, (select max(size) from audit_checkpoint) from head";
 const LAST: &str = "select max(idx) from audit";
@@ -47,19 +48,26 @@ pub struct TileRow {
 
 macro_rules! read {
     ($self:ident, $name:literal, $query:expr, $fetch:ident) => {
-        match $self {
-            Storage::Sqlite(backend) => measured($name, $query.$fetch(&backend.readers)).await,
-            Storage::Postgres(backend) => measured($name, $query.$fetch(&backend.readers)).await,
-        }
+        in_time(limit::ANSWER_TIMEOUT, async {
+            Ok(match $self {
+                Storage::Sqlite(backend) => measured($name, $query.$fetch(&backend.readers)).await?,
+                Storage::Postgres(backend) => measured($name, $query.$fetch(&backend.readers)).await?,
+            })
+        })
+        .await
     };
 }
 
 macro_rules! write {
     ($self:ident, $name:literal, $query:expr) => {
-        match $self {
-            Storage::Sqlite(backend) => measured($name, $query.execute(&backend.writer)).await.map(drop)?,
-            Storage::Postgres(backend) => measured($name, $query.execute(&backend.writer)).await.map(drop)?,
-        }
+        in_time(limit::COMMIT_TIMEOUT, async {
+            match $self {
+                Storage::Sqlite(backend) => measured($name, $query.execute(&backend.writer)).await.map(drop)?,
+                Storage::Postgres(backend) => measured($name, $query.execute(&backend.writer)).await.map(drop)?,
+            }
+            Ok(())
+        })
+        .await
     };
 }
 
@@ -72,12 +80,12 @@ impl Storage {
 
     /// The largest index of a row.
     pub async fn last_audit_row(&self) -> Result<Option<i64>, StorageError> {
-        Ok(read!(self, "audit_last", sqlx::query_scalar(LAST), fetch_one)?)
+        read!(self, "audit_last", sqlx::query_scalar(LAST), fetch_one)
     }
 
     /// Indices and leaf hashes of entries, in order.
     pub async fn audit_leaves(&self, from: i64, to: i64) -> Result<Vec<(i64, Vec<u8>)>, StorageError> {
-        Ok(read!(self, "audit_leaves", sqlx::query_as(LEAVES).bind(from).bind(to), fetch_all)?)
+        read!(self, "audit_leaves", sqlx::query_as(LEAVES).bind(from).bind(to), fetch_all)
     }
 
     /// Indices, leaf hashes and texts of a tenant's entries, in order.
@@ -88,9 +96,7 @@ impl Storage {
         limit: u32,
     ) -> Result<Vec<(i64, Vec<u8>, String)>, StorageError> {
         let limit = i64::from(limit);
-        let query =
-            read!(self, "audit_texts", sqlx::query_as(TEXTS).bind(tenant.0).bind(from).bind(to).bind(limit), fetch_all);
-        Ok(query?)
+        read!(self, "audit_texts", sqlx::query_as(TEXTS).bind(tenant.0).bind(from).bind(to).bind(limit), fetch_all)
     }
 
     /// Whole rows, in order, unjudged.
@@ -99,7 +105,7 @@ impl Storage {
             Self::Sqlite(_) => RAW_SQLITE,
             Self::Postgres(_) => RAW_POSTGRES,
         };
-        Ok(read!(self, "audit_rows", sqlx::query_as(sql).bind(from).bind(to), fetch_all)?)
+        read!(self, "audit_rows", sqlx::query_as(sql).bind(from).bind(to), fetch_all)
     }
 
     /// A full tile.
@@ -111,12 +117,12 @@ impl Storage {
 
     /// Positions and roots of full tiles of a level, in order.
     pub async fn audit_tile_roots(&self, level: i64, from: i64, to: i64) -> Result<Vec<(i64, Vec<u8>)>, StorageError> {
-        Ok(read!(self, "audit_roots", sqlx::query_as(ROOTS).bind(level).bind(from).bind(to), fetch_all)?)
+        read!(self, "audit_roots", sqlx::query_as(ROOTS).bind(level).bind(from).bind(to), fetch_all)
     }
 
     /// The last full tile of a level.
     pub async fn last_audit_tile(&self, level: i64) -> Result<Option<i64>, StorageError> {
-        Ok(read!(self, "audit_last_tile", sqlx::query_scalar(LAST_TILE).bind(level), fetch_one)?)
+        read!(self, "audit_last_tile", sqlx::query_scalar(LAST_TILE).bind(level), fetch_one)
     }
 
     /// Checkpoints as (size, note) with a size above `after` and at most `to`, in order.
@@ -127,9 +133,7 @@ impl Storage {
         limit: u32,
     ) -> Result<Vec<(i64, Vec<u8>)>, StorageError> {
         let limit = i64::from(limit);
-        let query =
-            read!(self, "audit_checkpoints", sqlx::query_as(CHECKPOINTS).bind(after).bind(to).bind(limit), fetch_all);
-        Ok(query?)
+        read!(self, "audit_checkpoints", sqlx::query_as(CHECKPOINTS).bind(after).bind(to).bind(limit), fetch_all)
     }
 
     /// Writes tiles, all or none; those that are there already stay as they are.
@@ -145,14 +149,13 @@ impl Storage {
             }};
         }
         if !tiles.is_empty() {
-            write!(self, "audit_put_tiles", insert!().build().persistent(false));
+            write!(self, "audit_put_tiles", insert!().build().persistent(false))?;
         }
         Ok(())
     }
 
     /// Writes a checkpoint; one of the same size stays as it is.
     pub async fn put_audit_checkpoint(&self, size: i64, note: &str) -> Result<(), StorageError> {
-        write!(self, "audit_put_checkpoint", sqlx::query(PUT_CHECKPOINT).bind(size).bind(note.as_bytes()));
-        Ok(())
+        write!(self, "audit_put_checkpoint", sqlx::query(PUT_CHECKPOINT).bind(size).bind(note.as_bytes()))
     }
 }

@@ -21,6 +21,8 @@ pub struct Export {
     sealer: Arc<Sealer>,
     nodes: Nodes,
     manifest: Manifest,
+    /// Sizes at which a line must end, in order.
+    bounds: Vec<u64>,
     hashed: digest::Context,
     at: u64,
     entries: u64,
@@ -42,13 +44,14 @@ enum Stage {
 }
 
 impl Export {
-    /// An export of a tenant's entries in a range of the log that a checkpoint covers.
+    /// An export of a tenant's entries in a range of the log that a checkpoint covers, which shows the tree of the sizes
+    /// `at`, too.
     #[must_use]
     pub fn new(
         storage: &Storage,
         sealer: Arc<Sealer>,
         tenant: TenantId,
-        Range(from, to): Range,
+        (Range(from, to), at): (Range, &[u64]),
         (checkpoint, note): (&Checkpoint, String),
     ) -> Self {
         let manifest = Manifest {
@@ -60,7 +63,10 @@ impl Export {
             key: sealer.key().to_string(),
             checkpoint: note,
         };
+        let mut bounds: Vec<u64> = [from, to].iter().chain(at).copied().collect();
+        bounds.sort_unstable();
         Self {
+            bounds,
             storage: storage.clone(),
             sealer,
             nodes: Nodes::new(storage),
@@ -114,12 +120,11 @@ impl Export {
         Ok(())
     }
 
-    /// The hashes over everything before `index`. The bounds of the range end a line, so that a checkpoint of that size can
-    /// be compared.
+    /// The hashes over everything before `index`. The bounds of the range and the sizes that were asked for end a line, so
+    /// that a checkpoint of that size can be compared.
     async fn others(&mut self, index: u64, text: &mut String) -> Result<(), StorageError> {
-        let Manifest { from, to, .. } = self.manifest;
-        for end in [from, to, index] {
-            let end = end.min(index);
+        for at in 0..=self.bounds.len() {
+            let end = self.bounds.get(at).copied().unwrap_or(index).min(index);
             if self.at < end {
                 let hashes = self.nodes.cover(Range(self.at, end)).await?;
                 let line = Line::Others { index: self.at, count: end - self.at, check: check_of(&hashes), hashes };

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::audit::{AuditQuery, Outcome, StoredEntry};
 use crate::http::input::{Path, Query, page_size};
@@ -10,6 +11,7 @@ use crate::http::operation::Operation;
 use crate::http::output::{Ok200, Page};
 use crate::http::problem::Problem;
 use crate::id::{AuditId, CorrelationId};
+use crate::limit;
 use crate::rbac::permission::AuditRead;
 use crate::rbac::permit::Permit;
 
@@ -57,6 +59,18 @@ pub async fn list(
     Query(filter): Query<AuditFilter>,
 ) -> Result<Ok200<Page<StoredEntry>>, Problem> {
     let size = page_size(filter.limit)?;
+    let words = [
+        ("actor", filter.actor.clone()),
+        ("action", filter.action.clone()),
+        ("outcome", filter.outcome.map(|outcome| outcome.as_str().to_owned())),
+        ("correlation_id", filter.correlation_id.map(|id| id.to_string())),
+        ("from", filter.from.map(|at| at.to_string())),
+        ("to", filter.to.map(|at| at.to_string())),
+        ("cursor", filter.cursor.clone()),
+    ];
+    let cut = |word: String| Value::from(word.chars().take(limit::EVENT_NAME_MAX).collect::<String>());
+    let named = words.into_iter().filter_map(|(name, word)| Some((name.to_owned(), cut(word?))));
+    operation.detail("filter", named.collect::<Map<_, _>>());
     let before = filter.cursor.as_deref().map(str::parse).transpose();
     let query = AuditQuery {
         tenant: Some(permit.access().tenant),
@@ -79,6 +93,7 @@ pub async fn read(
     permit: Permit<AuditRead>,
     Path(path): Path<AuditPath>,
 ) -> Result<Ok200<StoredEntry>, Problem> {
+    operation.detail("entry_id", path.id.to_string());
     let found = operation.kernel.storage.audit_entry(permit.access().tenant, path.id).await?;
     found.map(Ok200).ok_or_else(|| Problem::not_found("audit entry", path.id))
 }

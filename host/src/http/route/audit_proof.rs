@@ -82,6 +82,7 @@ pub async fn inclusion(
     permit: Permit<AuditRead>,
     (Path(path), Query(query)): (Path<AuditPath>, Query<ProofQuery>),
 ) -> Result<Ok200<InclusionProof>, Problem> {
+    operation.detail("entry_id", path.id.to_string());
     let storage = &operation.kernel.storage;
     let tenant = permit.access().tenant;
     let found = storage.audit_entry(tenant, path.id).await?;
@@ -115,6 +116,8 @@ pub async fn consistency(
     if from > to {
         return Err(Problem::invalid("/query/from", format!("must be at most {to}, the size of the newer log")));
     }
+    operation.detail("from", from);
+    operation.detail("to", to);
     let hashes = Nodes::new(&operation.kernel.storage).consistency(from, to).await?;
     Ok(Ok200(ConsistencyProof { from, to, hashes, checkpoint }))
 }
@@ -138,9 +141,7 @@ async fn tree(operation: &Operation, pointer: &str, size: Option<u64>) -> Result
 pub(super) async fn newest(operation: &Operation) -> Result<(Checkpoint, String), Problem> {
     let kernel = &operation.kernel;
     let (_, newest) = kernel.storage.audit_end().await?;
-    let size = newest.ok_or_else(|| {
-        Problem::new(Code::NotFound, "No checkpoint was signed yet; the first follows within a second.")
-    })?;
+    let size = newest.ok_or_else(not_sealed)?;
     let rows = kernel.storage.audit_checkpoints(size - 1, size, 1).await?;
     let note = rows.into_iter().next().map(|(_, note)| note).unwrap_or_default();
     let note = String::from_utf8_lossy(&note).into_owned();
@@ -149,6 +150,6 @@ pub(super) async fn newest(operation: &Operation) -> Result<(Checkpoint, String)
 }
 
 /// The entry is too new.
-pub(super) fn not_sealed() -> Problem {
+fn not_sealed() -> Problem {
     Problem::new(Code::NotSealed, "No checkpoint covers this yet; one follows within a second.").retry_after(1)
 }

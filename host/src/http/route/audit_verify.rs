@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::audit::check::{self, Report};
+use crate::audit::check::{self, Report, Sight};
 use crate::audit::checkpoint::Checkpoint;
 use crate::http::input::OptionalJson;
 use crate::http::operation::Operation;
@@ -26,7 +26,7 @@ pub struct VerifyBody {
 /// `POST /api/v1/audit/verify`
 pub async fn verify(
     operation: Operation,
-    _permit: Permit<AuditRead>,
+    permit: Permit<AuditRead>,
     OptionalJson(body): OptionalJson<VerifyBody>,
 ) -> Result<Ok200<Report>, Problem> {
     let kernel = &operation.kernel;
@@ -43,7 +43,9 @@ pub async fn verify(
     let _alone = kernel.verifying.try_lock().map_err(|_| {
         Problem::new(Code::RateLimited, "The log is being verified already; wait for that to end.").retry_after(5)
     })?;
-    let report = check::verify(&kernel.storage, key, &kept).await?;
+    let access = permit.access();
+    let sight = if access.system { Sight::All } else { Sight::Tenant(access.tenant) };
+    let report = check::verify_as(sight, &kernel.storage, key, &kept).await?;
     operation.detail("ok", report.ok);
     operation.detail("checked", report.checked);
     if let Some(problem) = &report.problem {
