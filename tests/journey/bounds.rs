@@ -95,9 +95,10 @@ async fn a_refund_over_a_limit_keeps_no_other_waiting(test: TestKernel) {
     assert_eq!(account["balances"][0]["posted"], 900);
     let path = format!("/payments/refunds/{}", text(&held["transaction_id"]));
     let refunds = anna.get(&path).await.expect(200);
-    let states: Vec<&str> = refunds["data"].as_array().unwrap().iter().map(|it| text(&it["status"])).collect();
-    assert_eq!(states, ["pending", "succeeded"]);
-    assert_eq!(refunds["data"][1]["refund_id"], small["refund_id"]);
+    for refund in refunds["data"].as_array().unwrap() {
+        let is_small = refund["refund_id"] == small["refund_id"];
+        assert_eq!(refund["status"], if is_small { "succeeded" } else { "pending" });
+    }
 
     anna.put(limit, &json!({ "min_available": null })).await.done(200);
     let synced = act(&anna, &held, "sync", json!({})).await.expect(200);
@@ -177,7 +178,9 @@ async fn a_statement_holds_every_currency_and_many_entries(test: TestKernel) {
     assert_eq!(lines.last().unwrap()["balance"], json!(3 * AMOUNT_MAX));
 
     let most = ENTRIES_MAX;
-    let long = (0..=most).map(|n| entry(n, "EUR", 3_000_000_000_000_000)).map(|(key, entry)| (format!("entry/long/{key}"), entry));
+    let long = (0..=most)
+        .map(|n| entry(n, "EUR", 3_000_000_000_000_000))
+        .map(|(key, entry)| (format!("entry/long/{key}"), entry));
     seed(&test, &anna, "ledger", long.chain([("account/long/about".to_owned(), about)])).await;
     let moment = |n: usize| {
         let ms = 1_700_000_000_000_i64 + i64::try_from(n).unwrap();
