@@ -1,5 +1,6 @@
 //! Whole stories, as a person would live them.
 
+mod bounds;
 mod command_line;
 mod first_light;
 mod hold;

@@ -90,17 +90,30 @@ async fn what_nobody_captures_is_released(test: TestKernel) {
     let anna = merchant(&test).await;
     let given_up = authorize(&anna, "tok_ok").await;
     let gone = act(&anna, &given_up, "cancel", json!({})).await.expect(200);
-    assert_eq!(gone["status"], "canceled");
+    assert_eq!((&gone["status"], &gone["amount_released"]), (&json!("canceled"), &json!(1000)));
     act(&anna, &given_up, "capture", json!({})).await.refused(409, "PAYMENT_UNEXPECTED_STATE");
     let reversed = authorize(&anna, "tok_ok").await;
     act(&anna, &reversed, "capture", json!({ "amount": 400 })).await.done(200);
     let reversal = act(&anna, &reversed, "reversal", json!({})).await.expect(200);
     assert_eq!((&reversal["payment"]["amount_refunded"], &reversal["refund"]["amount"]), (&json!(400), &json!(400)));
     assert_eq!(balances(&anna).await, [0, 0, 0]);
+    // The event says what was done and where that left the payment.
+    let log = anna.get("/api/v1/events?limit=200").await.expect(200);
+    let canceled = log["data"].as_array().unwrap().iter().filter(|event| event["type"] == "payment.canceled");
+    let ends: Vec<(Value, Value)> =
+        canceled.map(|event| (event["data"]["status"].clone(), event["data"]["amount_released"].clone())).collect();
+    assert_eq!(ends, [(json!("canceled"), json!(1000)), (json!("partially_captured"), json!(600))]);
 
     let forgotten = authorize(&anna, "tok_ok").await;
     test.pass(SignedDuration::from_hours(7 * 24));
     let anna = test.sign_in("acme", "owner@acme.test", PASSWORD).await;
+    assert_eq!(balances(&anna).await, [0, 1000, 0]);
+    // A request that is wrong in itself records nothing, not even that the time is over.
+    for wrong in [0, -1, 9_007_199_254_740_992_i64] {
+        for step in ["capture", "refunds"] {
+            act(&anna, &forgotten, step, json!({ "amount": wrong })).await.invalid("/amount");
+        }
+    }
     assert_eq!(balances(&anna).await, [0, 1000, 0]);
     let late = act(&anna, &forgotten, "capture", json!({})).await.refused(409, "PAYMENT_UNEXPECTED_STATE");
     assert_eq!(late["payment_status"], "expired");

@@ -162,6 +162,14 @@ async fn bad_payments_write_nothing(test: TestKernel) {
         let problem = merchant.post("/payments/process", &body).await.refused(400, "VALIDATION_ERROR");
         assert_eq!(problem["errors"][0]["pointer"], format!("/{field}"), "{wrong}");
     }
+    // Whatever the processor would say, and however the payment is made.
+    for source in ["tok_timeout", "tok_declined", "tok_conflict"] {
+        let mut body = payment(source);
+        body["destination"] = "processor-receivable".into();
+        for path in ["/payments/process", "/payments"] {
+            merchant.post(path, &body).await.invalid("/destination");
+        }
+    }
     assert_eq!(books(&test, &merchant).await, before);
     let clerk = test.user(&merchant, "clerk", &["finance.payment.read"]).await;
     pay(&clerk, "tok_ok").await.refused(403, "FORBIDDEN");

@@ -100,6 +100,9 @@ impl Model {
 
     /// Does what is asked and says what is answered. `Err` is an answer after which everything must be as before.
     pub(super) fn apply(&mut self, operation: &Operation) -> Result<Answer, Answer> {
+        if let Operation::Capture { amount: Some(0), .. } | Operation::Refund { amount: Some(0), .. } = operation {
+            return Err((400, "VALIDATION_ERROR"));
+        }
         if let Some(at) = operation.payment() {
             self.touch(at);
         }
@@ -206,7 +209,7 @@ impl Model {
             return Ok(UNEXPECTED);
         }
         let amount = amount.unwrap_or(payment.held);
-        if amount < 1 || amount > payment.held {
+        if amount > payment.held {
             return Err((422, "CAPTURE_AMOUNT_TOO_LARGE"));
         }
         let rest = if last { 0 } else { payment.held - amount };
@@ -300,6 +303,13 @@ impl Model {
         }
     }
 
+    /// Would the merchant keep to the limit without so much?
+    fn may_go(&self, at: usize, amount: i64) -> bool {
+        let Payment { merchant, currency, .. } = self.payments[at];
+        let min = self.limits.get(&(merchant, currency)).copied();
+        min.is_none_or(|min| self.posted(merchant, currency) - i128::from(amount) >= i128::from(min))
+    }
+
     fn reverse(&mut self, at: usize) -> Result<Answer, Answer> {
         let held = self.payments[at].capturable();
         if !held && !self.payments[at].refundable() {
@@ -333,9 +343,18 @@ impl Model {
             None if payment.status == "processing" => self.charged(at, "payment.authorized"),
             None => {}
         }
+        // At most five are settled, and one that a limit forbids waits on without keeping the others.
+        let (mut settled, mut tried, mut waiting) = (0, 0, Vec::new());
         for (amount, parts) in std::mem::take(&mut self.payments[at].refunds_waiting) {
-            self.given_back(at, amount, parts)?;
+            tried += parts;
+            if settled == 5 || (tried > 50 && tried > parts) || !self.may_go(at, amount) {
+                waiting.push((amount, parts));
+            } else {
+                settled += 1;
+                self.given_back(at, amount, parts)?;
+            }
         }
+        self.payments[at].refunds_waiting = waiting;
         Ok((200, ""))
     }
 

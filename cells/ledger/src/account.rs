@@ -64,6 +64,12 @@ impl Kind {
         }
     }
 
+    /// May an account of this kind have this code? The platform's own codes are never a merchant's, whoever comes first.
+    #[must_use]
+    pub fn may_be_called(self, code: &str) -> bool {
+        code != Self::ProcessorReceivable.describe() || self == Self::ProcessorReceivable
+    }
+
     fn describe(self) -> &'static str {
         match self {
             Self::ProcessorReceivable => "processor-receivable",
@@ -153,6 +159,13 @@ mod tests {
         for grows_by_credit in [Liability, Equity, Income] {
             assert_eq!(grows_by_credit.normal_balance(), Direction::Credit);
         }
+    }
+
+    #[test]
+    fn a_merchant_is_not_called_as_the_platforms_own_account_is() {
+        assert!(Kind::ProcessorReceivable.may_be_called("processor-receivable"));
+        assert!(!Kind::MerchantPayable.may_be_called("processor-receivable"));
+        assert!(Kind::MerchantPayable.may_be_called("processor-receivable-2"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::transaction::{AccountEntry, Balanced, Entry, EntryKeys, Transaction, 
 
 pub(crate) use hold::{expire, hold, post_hold, void};
 pub(crate) use limit::limit;
-pub(crate) use post::{Posted, post, transaction};
+pub(crate) use post::{Posted, Receipt, id_taken, post, post_all, transaction};
 pub(crate) use statement::{balances_at, statement};
 
 /// How many keys one list of the host answers at most. There are four counters for each currency of the ISO list, so an

@@ -12,6 +12,7 @@
 //! - `total/{CURRENCY}/debits/high`, `…/debits/low`, `…/credits/high` and `…/credits/low`: the sums of all accounts;
 //! - `transaction/{id}`: the transaction;
 //! - `reversal/{original}/{id}`: the entries of the transaction `id`, which takes back some of `original`;
+//! - `reversed/{original}`: how many of those there are, and their sum by line;
 //! - `hold/{id}` and `hold-end/{id}`: the hold, and how it ended;
 //! - `entry/{code}/{posted at, milliseconds in 15 digits}-{transaction id}/{n}`: an account's line of it.
 //!
@@ -54,6 +55,7 @@ impl Cell for Ledger {
     fn routes() -> Router {
         Router::new()
             .post("/transactions", post_transaction)
+            .post("/reversals", post_reversals)
             .post("/merchant-accounts", open_merchant_account)
             .post("/holds", hold)
             .post("/holds/{id}/post", post_hold)
@@ -78,9 +80,41 @@ fn post_transaction(request: &Request) -> Result<Reply, Problem> {
     match book::post(checked, context::now())? {
         book::Posted::New(receipt) => Reply::json(201, &receipt),
         book::Posted::Before(receipt) => Reply::json(200, &receipt),
-        book::Posted::IdTaken => Err(Problem::new(409, "TRANSACTION_EXISTS", "Another transaction has this id.")),
+        book::Posted::IdTaken => Err(book::id_taken()),
         book::Posted::Refused(errors) => Err(Problem::validation(errors)),
     }
+}
+
+/// How many reversals are posted together: a call may publish a hundred events, and its caller has some of its own.
+const REVERSALS_AT_ONCE_MAX: usize = 50;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object with the reversals")]
+struct Reversals {
+    transactions: Vec<Draft>,
+}
+
+#[derive(Serialize)]
+struct Receipts {
+    data: Vec<book::Receipt>,
+}
+
+/// Posts several reversals, all of them or none: 201 with their receipts.
+fn post_reversals(request: &Request) -> Result<Reply, Problem> {
+    let Reversals { transactions } = request.json()?;
+    if !(1..=REVERSALS_AT_ONCE_MAX).contains(&transactions.len()) {
+        let message = format!("must be 1 to {REVERSALS_AT_ONCE_MAX} transactions");
+        return Err(Problem::invalid("/transactions", &message));
+    }
+    let mut drafts = Vec::with_capacity(transactions.len());
+    for draft in transactions {
+        let draft = draft.check().map_err(Problem::validation)?;
+        if draft.reverses().is_none() {
+            return Err(Problem::invalid("/transactions", "each must name what it reverses"));
+        }
+        drafts.push(draft);
+    }
+    Reply::json(201, &Receipts { data: book::post_all(drafts, context::now())? })
 }
 
 #[derive(Deserialize)]
@@ -94,6 +128,9 @@ fn open_merchant_account(request: &Request) -> Result<Reply, Problem> {
     let Opening { code } = request.json()?;
     if !account::is_code(&code) {
         return Err(Problem::invalid("/code", account::CODE_RULE));
+    }
+    if !Kind::MerchantPayable.may_be_called(&code) {
+        return Err(Problem::invalid("/code", &account::wrong_kind(&code, Kind::MerchantPayable)));
     }
     match book::open(&code, Kind::MerchantPayable, context::now())? {
         Ok(account) => Reply::json(200, &account),

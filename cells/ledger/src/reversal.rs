@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use aibos_cell::Currency;
+use serde::{Deserialize, Serialize};
 
 use crate::account::Direction;
 use crate::transaction::{Entry, Transaction};
 
-/// How many reversals a transaction may have: all are read to judge the next one, in one list.
+/// How many reversals a transaction may have.
 pub const REVERSALS_MAX: usize = 500;
 
 /// Why a reversal is refused.
@@ -25,24 +26,55 @@ pub enum Refusal {
 /// What a line changes: an account's side in a currency.
 type Line<'a> = (&'a str, Currency, &'static str);
 
-/// May these entries take back this transaction, of which others took back some before?
-pub fn check(original: &Transaction, before: &[Vec<Entry>], entries: &[Entry]) -> Result<(), Refusal> {
-    if original.reverses.is_some() {
-        return Err(Refusal::OfReversal);
+/// What was taken back of a transaction so far, as it is stored at [`key`]: the next reversal is judged by this one record,
+/// which does not grow with the number of reversals.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reversed {
+    /// How many reversals there are.
+    pub count: usize,
+    /// What they took back together: one entry for each line of the original.
+    pub entries: Vec<Entry>,
+}
+
+impl Reversed {
+    /// Adds up reversals that were written before there was this record; none when they leave their bits.
+    #[must_use]
+    pub fn sum(before: &[Vec<Entry>]) -> Option<Self> {
+        before.iter().try_fold(Self::default(), |sum, entries| sum.and(entries))
     }
-    if before.len() >= REVERSALS_MAX {
-        return Err(Refusal::TooMany);
+
+    /// May these entries take back some of this transaction, too? Answers what is taken back then.
+    pub fn take_back(self, original: &Transaction, entries: &[Entry]) -> Result<Self, Refusal> {
+        if original.reverses.is_some() {
+            return Err(Refusal::OfReversal);
+        }
+        if self.count >= REVERSALS_MAX {
+            return Err(Refusal::TooMany);
+        }
+        let mut left: BTreeMap<Line<'_>, i128> = BTreeMap::new();
+        for entry in &original.entries {
+            let sum = left.entry(line(entry, entry.direction)).or_default();
+            *sum = sum.checked_add(i128::from(entry.amount)).ok_or(Refusal::TooMuch)?;
+        }
+        // A hundred amounts of 53 bits fit into 63: more than that was never posted.
+        let next = self.and(entries).ok_or(Refusal::TooMuch)?;
+        let fits = |entry: &Entry| {
+            left.get(&line(entry, opposite(entry.direction))).is_some_and(|left| i128::from(entry.amount) <= *left)
+        };
+        if next.entries.iter().all(fits) { Ok(next) } else { Err(Refusal::TooMuch) }
     }
-    let mut left: BTreeMap<Line<'_>, i128> = BTreeMap::new();
-    for entry in &original.entries {
-        let sum = left.entry(line(entry, entry.direction)).or_default();
-        *sum = sum.checked_add(i128::from(entry.amount)).ok_or(Refusal::TooMuch)?;
+
+    fn and(mut self, entries: &[Entry]) -> Option<Self> {
+        for entry in entries {
+            let side = line(entry, entry.direction);
+            match self.entries.iter_mut().find(|known| line(known, known.direction) == side) {
+                Some(known) => known.amount = known.amount.checked_add(entry.amount)?,
+                None => self.entries.push(entry.clone()),
+            }
+        }
+        self.count = self.count.checked_add(1)?;
+        Some(self)
     }
-    for entry in before.iter().flatten().chain(entries) {
-        let sum = left.get_mut(&line(entry, opposite(entry.direction))).ok_or(Refusal::TooMuch)?;
-        *sum = sum.checked_sub(i128::from(entry.amount)).filter(|left| *left >= 0).ok_or(Refusal::TooMuch)?;
-    }
-    Ok(())
 }
 
 fn line(entry: &Entry, direction: Direction) -> Line<'_> {
@@ -58,6 +90,12 @@ fn opposite(direction: Direction) -> Direction {
         Direction::Debit => Direction::Credit,
         Direction::Credit => Direction::Debit,
     }
+}
+
+/// Where it is stored what was taken back of a transaction.
+#[must_use]
+pub fn key(original: &str) -> String {
+    format!("reversed/{original}")
 }
 
 /// The prefix under which a transaction's reversals are listed.
@@ -94,8 +132,9 @@ mod tests {
 
     #[test]
     fn only_the_lines_of_the_original_can_be_taken_back() {
-        let check = |entries: &[Entry]| check(&original(5, None), &[], entries);
-        assert_eq!(check(&entries("acme", "receivable", 5)), Ok(()));
+        let check =
+            |entries: &[Entry]| Reversed::default().take_back(&original(5, None), entries).map(|next| next.count);
+        assert_eq!(check(&entries("acme", "receivable", 5)), Ok(1));
         assert_eq!(check(&entries("acme", "receivable", 6)), Err(Refusal::TooMuch));
         assert_eq!(check(&entries("receivable", "acme", 5)), Err(Refusal::TooMuch));
         assert_eq!(check(&entries("other", "receivable", 5)), Err(Refusal::TooMuch));
@@ -104,14 +143,16 @@ mod tests {
     #[test]
     fn a_reversal_is_not_reversed() {
         let back = entries("acme", "receivable", 5);
-        assert_eq!(check(&original(5, Some("t0")), &[], &back), Err(Refusal::OfReversal));
+        let refused = Reversed::default().take_back(&original(5, Some("t0")), &back);
+        assert_eq!(refused, Err(Refusal::OfReversal));
     }
 
     #[test]
     fn there_is_an_end_to_reversals() {
         let one = entries("acme", "receivable", 1);
-        let before = vec![one.clone(); REVERSALS_MAX];
-        assert_eq!(check(&original(10_000, None), &before, &one), Err(Refusal::TooMany));
+        let before = Reversed::sum(&vec![one.clone(); REVERSALS_MAX]).expect("in range");
+        assert_eq!((before.count, before.entries.len(), before.entries[0].amount), (500, 2, 500));
+        assert_eq!(before.take_back(&original(10_000, None), &one), Err(Refusal::TooMany));
     }
 
     proptest! {
@@ -120,15 +161,19 @@ mod tests {
             posted in 1..1_000_i64,
             amounts in prop::collection::vec(1..400_i64, 1..20),
         ) {
-            let (mut before, mut back) = (Vec::new(), 0);
+            let (mut before, mut record, mut back) = (Vec::new(), Reversed::default(), 0);
             for amount in amounts {
                 let entries = entries("acme", "receivable", amount);
                 let fits = back + amount <= posted;
-                prop_assert_eq!(check(&original(posted, None), &before, &entries).is_ok(), fits);
-                if fits {
+                let next = record.clone().take_back(&original(posted, None), &entries);
+                prop_assert_eq!(next.is_ok(), fits);
+                if let Ok(next) = next {
                     back += amount;
                     before.push(entries);
+                    record = next;
                 }
+                // What was written without the record is the same.
+                prop_assert_eq!(Reversed::sum(&before), Some(record.clone()));
             }
         }
     }

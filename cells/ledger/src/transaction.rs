@@ -180,7 +180,7 @@ impl DraftEntry {
         if !account::is_code(&self.account) {
             return Err(("account", account::CODE_RULE.to_owned()));
         }
-        if self.kind != kind {
+        if self.kind != kind || !self.kind.may_be_called(&self.account) {
             return Err(("account", account::wrong_kind(&self.account, self.kind)));
         }
         let money = Money::new(self.amount, self.currency)

@@ -3,6 +3,7 @@
 use aibos_cell::{Problem, Reply, Request, context};
 use serde::Deserialize;
 
+use crate::order::check_amount;
 use crate::payment::{CapturePlan, Last, Payment};
 use crate::processor::{self, Answer, Kind};
 use crate::{ledger, store};
@@ -21,6 +22,8 @@ struct CaptureRequest {
 /// stays as it was.
 pub(crate) fn capture(request: &Request) -> Result<Reply, Problem> {
     let CaptureRequest { amount, r#final } = request.json_or_default()?;
+    // Before the payment is looked at: a body that is wrong in itself records nothing, not even that a hold is over.
+    check_amount(amount).map_err(|error| Problem::validation(vec![error]))?;
     let (mut payment, touched) = store::touch(request)?;
     let last = if r#final { Last::Yes } else { Last::No };
     let plan =

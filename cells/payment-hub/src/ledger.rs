@@ -4,12 +4,11 @@
 use aibos_cell::{Call, CallError, Currency, FieldError, Problem, Timestamp, json, log};
 use serde::{Deserialize, Serialize};
 
+use crate::order::RECEIVABLE;
 use crate::payment::Payment;
 use crate::refund::Part;
 
 const CELL: &str = "ledger";
-/// What the processor owes us for all the charges that it took.
-const RECEIVABLE: &str = "processor-receivable";
 
 #[derive(Serialize)]
 struct Transaction<'a> {
@@ -17,6 +16,11 @@ struct Transaction<'a> {
     entries: [Entry<'a>; 2],
     #[serde(skip_serializing_if = "Option::is_none")]
     reverses: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Reversals<'a> {
+    transactions: Vec<Transaction<'a>>,
 }
 
 #[derive(Serialize)]
@@ -52,10 +56,14 @@ pub(crate) fn post(payment: &Payment, id: &str, amount: i64) -> Result<(), Probl
     send("/transactions", &Transaction { id, entries: entries(payment, amount, ["debit", "credit"]), reverses: None })
 }
 
-/// Posts what was given back, as a reversal of what took it.
-pub(crate) fn reverse(payment: &Payment, part: &Part) -> Result<(), Problem> {
-    let entries = entries(payment, part.amount, ["credit", "debit"]);
-    send("/transactions", &Transaction { id: &part.transaction_id, entries, reverses: Some(&part.reverses) })
+/// Posts what was given back, as a reversal of each capture that took it: all of them or none.
+pub(crate) fn reverse(payment: &Payment, parts: &[Part]) -> Result<(), Problem> {
+    let reversals = parts.iter().map(|part| Transaction {
+        id: &part.transaction_id,
+        entries: entries(payment, part.amount, ["credit", "debit"]),
+        reverses: Some(&part.reverses),
+    });
+    send("/reversals", &Reversals { transactions: reversals.collect() })
 }
 
 /// Holds the whole payment, until it expires.

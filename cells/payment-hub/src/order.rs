@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 /// How long a source or a reference may be, in characters.
 pub const TEXT_MAX: usize = 255;
 
+/// The ledger account of what the processor owes us for all the charges that it took. It is never a destination: a payment
+/// that opened it as a merchant's account would make every later one fail.
+pub const RECEIVABLE: &str = "processor-receivable";
+
 /// The body of `POST /payments/process`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a payment")]
@@ -57,6 +61,12 @@ pub fn check_text(pointer: &str, text: Option<&str>) -> Result<(), FieldError> {
     if text.is_none_or(is_text) { Ok(()) } else { Err(FieldError::new(pointer, text_rule())) }
 }
 
+/// May so much be captured or given back at all? How much there is, is the payment's to know.
+pub fn check_amount(amount: Option<i64>) -> Result<(), FieldError> {
+    let fits = amount.is_none_or(|amount| (1..=AMOUNT_MAX).contains(&amount));
+    if fits { Ok(()) } else { Err(FieldError::new("/amount", amount_rule())) }
+}
+
 /// A payment that makes sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
@@ -76,14 +86,16 @@ impl OrderRequest {
         let mut errors = Vec::new();
         let money = Money::new(self.amount, self.currency).ok().filter(|money| money.amount() > 0);
         if money.is_none() {
-            let message = format!("must be an integer from 1 to {AMOUNT_MAX} minor units");
-            errors.push(FieldError::new("/amount", message));
+            errors.push(FieldError::new("/amount", amount_rule()));
         }
         if !is_text(&self.source) {
             errors.push(FieldError::new("/source", text_rule()));
         }
         if !is_identifier(&self.destination) {
             let message = "must be 1 to 64 characters of A-Z a-z 0-9 . _ : -";
+            errors.push(FieldError::new("/destination", message));
+        } else if self.destination == RECEIVABLE {
+            let message = format!("{RECEIVABLE} is the platform's own account; name the merchant's");
             errors.push(FieldError::new("/destination", message));
         }
         if !self.reference.as_deref().is_none_or(is_text) {
@@ -100,6 +112,10 @@ impl OrderRequest {
 
 fn is_text(text: &str) -> bool {
     !text.is_empty() && text.chars().count() <= TEXT_MAX && !text.chars().any(char::is_control)
+}
+
+fn amount_rule() -> String {
+    format!("must be an integer from 1 to {AMOUNT_MAX} minor units")
 }
 
 fn text_rule() -> String {
@@ -149,6 +165,22 @@ mod tests {
             ]),
             ["/amount", "/source", "/destination", "/reference"]
         );
+    }
+
+    #[test]
+    fn the_platforms_own_account_is_no_destination() {
+        assert_eq!(wrong(&[("destination", json!(RECEIVABLE))]), ["/destination"]);
+        assert_eq!(wrong(&[("destination", json!("processor-receivable-2"))]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn amounts_of_parts_are_bounded_like_those_of_payments() {
+        for right in [None, Some(1), Some(AMOUNT_MAX)] {
+            assert_eq!(check_amount(right), Ok(()));
+        }
+        for wrong in [0, -1, i64::MIN, AMOUNT_MAX + 1] {
+            assert_eq!(check_amount(Some(wrong)).map_err(|error| error.pointer), Err("/amount".to_owned()));
+        }
     }
 
     #[test]

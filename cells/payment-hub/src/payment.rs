@@ -1,7 +1,8 @@
 //! A payment and its rules: what may be captured, released and given back, and when. It changes here only, along the edges
 //! of [`Status::next`]; a refused change leaves it as it was.
 //!
-//! Always: `amount_refunded + amount_refunding <= amount_captured`, `amount_captured + amount_capturable <= amount`.
+//! Always: `amount_refunded + amount_refunding <= amount_captured`, `amount_captured + amount_capturable +
+//! amount_released <= amount`.
 
 use aibos_cell::{Currency, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -16,8 +17,15 @@ use crate::stored::Stored;
 pub const HOLD_MS: u64 = 7 * 86_400_000;
 /// Captures of one payment: a refund of all of it is a reversal of each, and a call may publish a hundred events.
 pub const CAPTURES_MAX: usize = 50;
-/// Refunds of one payment that wait for the processor's answer: one `sync` asks for all of them.
+/// Refunds of one payment, declined ones apart. Each is at most one reversal of each capture, of which the ledger takes five
+/// hundred: none is asked of the processor that could not be booked.
+pub const REFUNDS_MAX: u32 = 500;
+/// Refunds of one payment that wait for the processor's answer.
 pub const REFUNDS_WAITING_MAX: usize = 20;
+/// Refunds that one `sync` settles; the next one goes on.
+pub const REFUNDS_SYNCED_MAX: usize = 5;
+/// Reversals that one `sync` tries to book, unless the first refund alone is more: a call may publish a hundred events.
+pub const PARTS_SYNCED_MAX: usize = CAPTURES_MAX;
 
 /// A change that the payment's status or its amounts do not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +44,10 @@ pub enum Refusal {
     },
     /// There are [`CAPTURES_MAX`] already.
     TooManyCaptures,
-    /// There are [`REFUNDS_WAITING_MAX`] already.
+    /// [`REFUNDS_WAITING_MAX`] wait already.
     TooManyRefunds,
+    /// There are [`REFUNDS_MAX`] already.
+    NoMoreRefunds,
 }
 
 /// A capture, or the one of an automatic payment: a posted transaction of the ledger.
@@ -74,6 +84,8 @@ pub struct Payment {
     pub(crate) amount: i64,
     pub(crate) amount_capturable: i64,
     pub(crate) amount_captured: i64,
+    /// What was held and is not any more, without being captured.
+    pub(crate) amount_released: i64,
     pub(crate) amount_refunded: i64,
     /// Refunds that the processor has not answered yet.
     pub(crate) amount_refunding: i64,
@@ -100,6 +112,14 @@ pub struct Payment {
     /// The refunds that the processor has not answered yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) refunds_waiting: Vec<String>,
+    /// Refunds, declined ones apart.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) refund_count: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Payment {
@@ -115,6 +135,7 @@ impl Payment {
             amount: order.money.amount(),
             amount_capturable: 0,
             amount_captured: 0,
+            amount_released: 0,
             amount_refunded: 0,
             amount_refunding: 0,
             currency: order.money.currency(),
@@ -128,6 +149,7 @@ impl Payment {
             captures: Vec::new(),
             capture_waiting: None,
             refunds_waiting: Vec::new(),
+            refund_count: 0,
         }
     }
 
@@ -203,6 +225,7 @@ impl Payment {
 
     fn release_as(&mut self, status: Status) -> Result<(), Refusal> {
         self.move_to(status)?;
+        self.amount_released = self.amount_released.saturating_add(self.amount_capturable);
         self.amount_capturable = 0;
         self.hold_id = None;
         self.capture_waiting = None;
@@ -256,7 +279,13 @@ impl Payment {
             (None, false) => Status::PartiallyCaptured,
         })?;
         self.amount_captured = taken;
-        self.amount_capturable = if rest_hold.is_some() { rest } else { 0 };
+        if rest_hold.is_some() {
+            self.amount_capturable = rest;
+        } else {
+            let released = capturable.saturating_sub(amount);
+            self.amount_released = self.amount_released.saturating_add(released);
+            self.amount_capturable = 0;
+        }
         self.hold_id = rest_hold;
         self.capture_waiting = None;
         self.captures.push(Capture { capture_id, amount, amount_reversed: 0 });
@@ -271,6 +300,9 @@ impl Payment {
         }
         if self.refunds_waiting.len() >= REFUNDS_WAITING_MAX {
             return Err(Refusal::TooManyRefunds);
+        }
+        if self.refund_count >= REFUNDS_MAX {
+            return Err(Refusal::NoMoreRefunds);
         }
         let refundable = self.refundable();
         let amount = amount.unwrap_or(refundable);
@@ -291,6 +323,7 @@ impl Payment {
             }
         }
         self.amount_refunding = self.amount_refunding.saturating_add(amount);
+        self.refund_count = self.refund_count.saturating_add(1);
         Ok(parts)
     }
 
@@ -309,6 +342,7 @@ impl Payment {
     /// A refund that began was declined.
     pub fn fail_refund(&mut self, refund_id: &str, parts: &[Part]) {
         self.refunds_waiting.retain(|waiting| waiting != refund_id);
+        self.refund_count = self.refund_count.saturating_sub(1);
         for part in parts {
             self.amount_refunding = self.amount_refunding.saturating_sub(part.amount);
             for capture in self.captures.iter_mut().filter(|capture| capture.capture_id == part.reverses) {

@@ -4,7 +4,7 @@ use aibos_cell::identifier::is_identifier;
 use aibos_cell::{Effect, Problem, Request, context, events, state};
 
 use crate::ledger;
-use crate::payment::{self, CAPTURES_MAX, Payment, REFUNDS_WAITING_MAX, Refusal};
+use crate::payment::{self, CAPTURES_MAX, Payment, REFUNDS_MAX, REFUNDS_WAITING_MAX, Refusal};
 use crate::refund::{self, Refund};
 
 /// What became of the payment's hold by being looked at.
@@ -83,6 +83,9 @@ impl From<Refusal> for Problem {
             Refusal::TooManyRefunds => {
                 let detail = format!("{REFUNDS_WAITING_MAX} refunds wait for the processor; `sync` the payment first.");
                 Self::new(409, "TOO_MANY_REFUNDS", detail)
+            }
+            Refusal::NoMoreRefunds => {
+                Self::new(409, "TOO_MANY_REVERSALS", format!("A payment has at most {REFUNDS_MAX} refunds."))
             }
         }
     }

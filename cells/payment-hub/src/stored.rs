@@ -19,6 +19,8 @@ pub(crate) struct Stored {
     amount_capturable: i64,
     amount_captured: Option<i64>,
     #[serde(default)]
+    amount_released: i64,
+    #[serde(default)]
     amount_refunded: i64,
     #[serde(default)]
     amount_refunding: i64,
@@ -35,6 +37,8 @@ pub(crate) struct Stored {
     capture_waiting: Option<CapturePlan>,
     #[serde(default)]
     refunds_waiting: Vec<String>,
+    #[serde(default)]
+    refund_count: u32,
 }
 
 impl From<Stored> for Payment {
@@ -48,6 +52,7 @@ impl From<Stored> for Payment {
             amount: stored.amount,
             amount_capturable: stored.amount_capturable,
             amount_captured: stored.amount_captured.unwrap_or(taken),
+            amount_released: stored.amount_released,
             amount_refunded: stored.amount_refunded,
             amount_refunding: stored.amount_refunding,
             currency: stored.currency,
@@ -61,6 +66,7 @@ impl From<Stored> for Payment {
             captures: stored.captures,
             capture_waiting: stored.capture_waiting,
             refunds_waiting: stored.refunds_waiting,
+            refund_count: stored.refund_count,
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use crate::percent::hex_digit;
 
-/// The longest position that is accepted, in bytes: a state key is at most 512.
-const POSITION_MAX: usize = 512;
+/// The longest position that is accepted, in bytes. A state key is at most 512; a cell may put sums beside it, such as one
+/// for each of the 165 currencies. Twice as much fits into a URL, which may have 64 KiB.
+pub const POSITION_MAX: usize = 8 * 1024;
 
-/// The cursor of a position in a list.
+/// The cursor of a position in a list, which is at most [`POSITION_MAX`] bytes long.
 #[must_use]
 pub fn encode(position: &str) -> String {
     position

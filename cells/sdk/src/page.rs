@@ -9,6 +9,10 @@ pub const LIMIT_DEFAULT: u32 = 50;
 /// How many items a page holds at most.
 pub const LIMIT_MAX: u32 = 200;
 
+/// How many bytes of stored values a page holds at most, its first item apart: a page of large items is a short one instead
+/// of a reply over `output_kb`.
+pub const BYTES_MAX: usize = 256 * 1024;
+
 /// Which part of a list is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -28,6 +32,18 @@ pub struct Listing<T> {
 }
 
 impl Page {
+    /// How many of the items of these sizes the page holds.
+    #[must_use]
+    pub fn fit(&self, sizes: impl Iterator<Item = usize>) -> usize {
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let mut sum = 0_usize;
+        let fits = |(index, size): &(usize, usize)| {
+            sum = sum.saturating_add(*size);
+            *index == 0 || sum <= BYTES_MAX
+        };
+        sizes.take(limit).enumerate().take_while(fits).count()
+    }
+
     /// Reads the two query parameters.
     pub fn parse(limit: Option<&str>, cursor: Option<&str>) -> Result<Self, FieldError> {
         let limit =
@@ -60,6 +76,18 @@ mod tests {
         for bad in ["0", "201", "-1", "1.5", "", "many", "99999999999"] {
             assert_eq!(limit(Some(bad)), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_page_of_large_items_is_short_and_never_empty() {
+        let page = Page::parse(Some("3"), None).expect("a limit");
+        let fit = |sizes: &[usize]| page.fit(sizes.iter().copied());
+        assert_eq!(fit(&[]), 0);
+        assert_eq!(fit(&[1, 1]), 2);
+        assert_eq!(fit(&[1, 1, 1, 1]), 3);
+        assert_eq!(fit(&[BYTES_MAX - 1, 1, 1]), 2);
+        assert_eq!(fit(&[BYTES_MAX + 1, 1]), 1);
+        assert_eq!(fit(&[1, BYTES_MAX, 1]), 1);
     }
 
     #[test]

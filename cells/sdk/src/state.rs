@@ -93,14 +93,14 @@ pub fn list(prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Entry>,
     Ok(entries.into_iter().map(|entry| Entry { key: entry.key, value: Value(entry.value) }).collect())
 }
 
-/// One page of the JSON values whose key starts with `prefix`. Asks for one entry more than the page holds, to know
+/// One page of the JSON values whose key starts with `prefix`, shorter than its limit when they are large. Asks for one entry more than the page holds, to know
 /// whether another page follows.
 pub fn page<T: DeserializeOwned>(prefix: &str, page: &Page) -> Result<Listing<T>, Error> {
     let after = page.after.as_ref().map(|suffix| format!("{prefix}{suffix}"));
     let mut entries = list(prefix, after.as_deref(), page.limit.saturating_add(1))?;
-    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
-    let more = entries.len() > limit;
-    entries.truncate(limit);
+    let held = page.fit(entries.iter().map(|entry| entry.value.0.len()));
+    let more = entries.len() > held;
+    entries.truncate(held);
     let next_cursor =
         entries.last().filter(|_| more).and_then(|entry| entry.key.strip_prefix(prefix)).map(cursor::encode);
     let data = entries.iter().map(|entry| entry.value.json()).collect::<Result<Vec<T>, Error>>()?;

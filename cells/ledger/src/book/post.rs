@@ -3,8 +3,8 @@
 use aibos_cell::{FieldError, Problem, Timestamp, state};
 use serde::Serialize;
 
-use crate::balance::Change;
-use crate::reversal::{self, Refusal};
+use crate::balance::{Change, Corrupt};
+use crate::reversal::{self, Refusal, Reversed};
 use crate::transaction::{self, Balanced, Entry, Transaction};
 
 use super::{all, count, enter, look, open_accounts};
@@ -60,18 +60,40 @@ pub(crate) fn transaction(id: &str) -> Result<Option<Transaction>, Problem> {
     Ok(state::get(&transaction::key(id))?)
 }
 
-/// Checks the reversal against the original and everything that took some of it back before, and remembers it.
+/// Posts reversals, in their order: all of them, or the first reason against one of them, after which the caller keeps none.
+pub(crate) fn post_all(drafts: Vec<Balanced>, now: Timestamp) -> Result<Vec<Receipt>, Problem> {
+    let one = |draft| match post(draft, now)? {
+        Posted::New(receipt) | Posted::Before(receipt) => Ok(receipt),
+        Posted::IdTaken => Err(id_taken()),
+        Posted::Refused(errors) => Err(Problem::validation(errors)),
+    };
+    drafts.into_iter().map(one).collect()
+}
+
+/// Another transaction has the id.
+pub(crate) fn id_taken() -> Problem {
+    Problem::new(409, "TRANSACTION_EXISTS", "Another transaction has this id.")
+}
+
+/// Checks the reversal against the original and what was taken back of it before, and remembers it.
 fn take_back(original: &str, reversal: &Balanced) -> Result<(), Problem> {
-    let prefix = reversal::prefix(original);
     let found = transaction(original)?
         .ok_or_else(|| Problem::new(409, "NOTHING_TO_REVERSE", "The transaction to take back is not in the books."))?;
+    let key = reversal::key(original);
+    let before = if let Some(before) = state::get(&key)? { before } else { listed(original)? };
+    let after = before.take_back(&found, reversal.entries()).map_err(refused)?;
+    state::put(&key, &after)?;
+    state::put(&format!("{}{}", reversal::prefix(original), reversal.id()), reversal.entries())?;
+    Ok(())
+}
+
+/// What was taken back by reversals that were written before there was one record of it.
+fn listed(original: &str) -> Result<Reversed, Problem> {
     // One more than there may be is enough to see that there are too many.
     let limit = u32::try_from(reversal::REVERSALS_MAX).unwrap_or(u32::MAX).saturating_add(1);
-    let before = state::list(&prefix, None, limit)?.into_iter().map(|entry| entry.value.json());
+    let before = state::list(&reversal::prefix(original), None, limit)?.into_iter().map(|entry| entry.value.json());
     let before = before.collect::<Result<Vec<Vec<Entry>>, _>>()?;
-    reversal::check(&found, &before, reversal.entries()).map_err(refused)?;
-    state::put(&format!("{prefix}{}", reversal.id()), reversal.entries())?;
-    Ok(())
+    Ok(Reversed::sum(&before).ok_or(Corrupt::Overflow)?)
 }
 
 fn refused(refusal: Refusal) -> Problem {

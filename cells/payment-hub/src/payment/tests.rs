@@ -46,6 +46,7 @@ fn the_answer_has_the_fields_of_the_contract() {
             "amount": 1000,
             "amount_capturable": 0,
             "amount_captured": 1000,
+            "amount_released": 0,
             "amount_refunded": 0,
             "amount_refunding": 0,
             "currency": "EUR",
@@ -84,6 +85,7 @@ fn a_last_part_releases_the_rest() {
     let mut payment = authorized();
     capture(&mut payment, "c1", Some(1), Last::Yes).expect("held");
     assert_eq!((payment.status(), payment.amount_capturable, payment.hold_id), (Status::PartiallyCaptured, 0, None));
+    assert_eq!(payment.amount_released, 999);
 }
 
 #[test]
@@ -96,6 +98,7 @@ fn what_is_released_depends_on_what_was_taken() {
     capture(&mut partly, "c1", Some(1), Last::No).expect("held");
     partly.expire().expect("held");
     assert_eq!((partly.status(), partly.refundable()), (Status::PartiallyCaptured, 1));
+    assert_eq!((untouched.amount_released, partly.amount_released), (1000, 999));
 }
 
 #[test]
@@ -113,6 +116,24 @@ fn a_refund_takes_from_the_oldest_capture_first() {
     payment.fail_refund("r1", &parts);
     assert_eq!(payment.refundable(), 1000);
     assert_eq!(payment.begin_refund("r2", Some(300)).expect("taken")[0].reverses, "c1");
+}
+
+#[test]
+fn a_refund_that_could_not_be_booked_is_not_begun() {
+    let mut payment = payment(CaptureMethod::Automatic);
+    payment.succeed().expect("it was processing");
+    for number in 0..REFUNDS_MAX {
+        let id = format!("r{number}");
+        payment.begin_refund(&id, Some(1)).expect("taken");
+        payment.finish_refund(&id, 1);
+        let declined = payment.begin_refund("declined", Some(1));
+        if let Ok(parts) = declined {
+            payment.fail_refund("declined", &parts);
+        }
+    }
+    let before = payment.clone();
+    assert_eq!(payment.begin_refund("more", Some(1)), Err(Refusal::NoMoreRefunds));
+    assert_eq!(payment, before);
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -199,7 +220,8 @@ proptest! {
             }
             let (from, to) = (before.status(), payment.status());
             prop_assert!(from == to || from.next().contains(&to), "{} -> {}", from, to);
-            prop_assert!(payment.amount_captured + payment.amount_capturable <= payment.amount);
+            let sum = payment.amount_captured + payment.amount_capturable + payment.amount_released;
+            prop_assert!(sum == payment.amount || sum == 0, "{:?}", payment);
             prop_assert!(payment.amount_refunded + payment.amount_refunding <= payment.amount_captured);
             prop_assert!(payment.amount_captured >= before.amount_captured);
             prop_assert!(payment.amount_refunded >= before.amount_refunded);
