@@ -1,6 +1,7 @@
-//! Work that short requests must not feel: guests that compute for long, compilations, password hashes. It runs on threads
-//! of its own. On Linux the operating system gives them a tenth of the time that a serving thread gets while both want a
-//! core, and all of it while nobody else does.
+//! Guests that compute for long: short requests must not feel them. They run on threads of their own. On Linux the operating
+//! system gives those a tenth of the time that a serving thread gets while both want a core, and all of it while nobody else
+//! does. Compilations and password hashes are not here: they map memory, and a thread that steps back while it holds the
+//! lock of the process's memory map makes every other one wait.
 
 use std::sync::LazyLock;
 
@@ -14,8 +15,8 @@ use crate::limit;
 const NICE: i32 = 10;
 
 /// Threads that block at once; more work waits. More than the look-ups of names that cells can have under way, so that
-/// silent name servers keep nobody from signing in.
-const BLOCKING_THREADS_MAX: usize = 2 * limit::OUTBOUND_LOOKUPS_MAX + limit::PASSWORD_HASHES_MAX;
+/// silent name servers keep no other call waiting.
+const BLOCKING_THREADS_MAX: usize = 2 * limit::OUTBOUND_LOOKUPS_MAX;
 
 static RUNTIME: LazyLock<Option<Runtime>> = LazyLock::new(|| {
     let mut builder = Builder::new_multi_thread();
@@ -59,11 +60,6 @@ pub async fn run<T: Send + 'static>(work: impl Future<Output = T> + Send + 'stat
     task.await
 }
 
-/// Computes there to the end, also when nobody waits for the answer any more. The error is a panic of the work.
-pub async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
-    handle().spawn_blocking(work).await
-}
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
@@ -76,7 +72,6 @@ mod tests {
     async fn only_background_threads_step_back() {
         let before = nice();
         assert_eq!(run(async { nice() }).await.unwrap(), Some(NICE));
-        assert_eq!(compute(nice).await.unwrap(), Some(NICE));
         assert_eq!(nice(), before);
     }
 }

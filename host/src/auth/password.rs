@@ -10,7 +10,6 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::background;
 use crate::limit;
 
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -122,7 +121,7 @@ impl Passwords {
     pub async fn start() -> Result<Self, PasswordError> {
         let mut random = [0; 32];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| PasswordError::Hash("no random numbers".into()))?;
-        let decoy = background::compute(move || hash(&random)).await.map_err(stopped)??;
+        let decoy = tokio::task::spawn_blocking(move || hash(&random)).await.map_err(stopped)??;
         Ok(Self {
             waiting: Arc::new(Semaphore::new(limit::PASSWORDS_WAITING_MAX)),
             hashing: Arc::new(Semaphore::new(limit::PASSWORD_HASHES_MAX)),
@@ -155,13 +154,13 @@ impl Turn {
         .await
     }
 
-    /// Hashes in the background; the turn ends with the work, also when nobody waits for its answer any more.
+    /// Hashes on a blocking thread; the turn ends with the work, also when nobody waits for its answer any more.
     async fn run<T, F>(self, work: F) -> Result<T, PasswordError>
     where
         T: Send + 'static,
         F: FnOnce(&PasswordHash) -> Result<T, PasswordError> + Send + 'static,
     {
-        background::compute(move || work(&self.decoy)).await.map_err(stopped)?
+        tokio::task::spawn_blocking(move || work(&self.decoy)).await.map_err(stopped)?
     }
 }
 

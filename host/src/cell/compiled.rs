@@ -18,7 +18,6 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 
 use super::engine::{self, Threads};
-use crate::background;
 use crate::limit;
 
 /// First bytes of every entry; the last one is the format.
@@ -271,7 +270,7 @@ impl Compiler {
     pub async fn compile(&self, wasm: Arc<[u8]>, digest: String) -> wasmtime::Result<Component> {
         let turn = Arc::clone(&self.turns).acquire_owned().await;
         let cache = self.cache.clone();
-        let task = background::compute(move || {
+        let task = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let code = Code::compile(&wasm, Threads::One)?;
             if let Some(cache) = cache {

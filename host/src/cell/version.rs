@@ -19,7 +19,6 @@ use super::rejection::{Reason, ReasonCode};
 use super::signature::{Signature, hex};
 use super::store::CellStore;
 use crate::audit::CellReference;
-use crate::background;
 use crate::context::Context;
 
 /// A version as it is stored, without its bytes.
@@ -226,7 +225,7 @@ fn invalid(error: &wasmtime::Error) -> Reason {
 /// Runs what takes a while on a thread of its own. A panic of the engine there is a reason to refuse one component, not to
 /// stop.
 async fn off_thread<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Result<T, Vec<Reason>> {
-    background::compute(run).await.map_err(|cause| {
+    tokio::task::spawn_blocking(run).await.map_err(|cause| {
         vec![Reason::new(ReasonCode::NotAComponent, format!("the component cannot be loaded: {cause}"))]
     })
 }
