@@ -138,9 +138,9 @@ impl<F: Future> Future for Timed<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let course = Arc::clone(&self.course);
+        let Self { course, call } = &mut *self;
         course.going_since.store(nanoseconds(thread_time(course.epoch)), Ordering::Relaxed);
-        let polled = self.call.as_mut().poll(context);
+        let polled = call.as_mut().poll(context);
         course.computed.fetch_add(course.going(), Ordering::Relaxed);
         polled
     }

@@ -57,7 +57,6 @@ impl Meter {
     /// Counts the invocations of a request.
     pub fn count(&self, tenant: TenantId, now: Timestamp, all: &[Spent]) {
         let day = now.to_zoned(TimeZone::UTC).date();
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         for (place, spent) in all.iter().enumerate() {
             // Its callees ended just before it, one level below; their fuel is theirs.
             let before = all.get(..place).unwrap_or_default();
@@ -73,6 +72,7 @@ impl Meter {
                 bytes_out: whole(spent.bytes_out),
             };
             let account = Account { tenant, cell: Arc::clone(&spent.version.name), day };
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
             pending.entry(account).or_default().add(used);
         }
     }

@@ -37,7 +37,8 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct Line {
-    waiting: VecDeque<Waiting>,
+    /// Each with its bytes.
+    waiting: VecDeque<(usize, Waiting)>,
     bytes: usize,
 }
 
@@ -77,7 +78,7 @@ impl Queue {
         {
             return Err(Refused::Full);
         }
-        line.waiting.push_back(waiting);
+        line.waiting.push_back((bytes, waiting));
         line.bytes += bytes;
         lines.units += 1;
         lines.bytes += bytes;
@@ -135,14 +136,14 @@ impl Lines {
             && let Some(tenant) = self.turns.pop_front()
         {
             let Some(line) = self.by_tenant.get_mut(&tenant) else { continue };
-            let next = line.waiting.front().map_or(0, |waiting| waiting.unit.bytes());
+            let next = line.waiting.front().map_or(0, |(bytes, _)| *bytes);
             if !batch.is_empty() && bytes.saturating_add(next) > limit::COMMIT_BYTES_MAX {
                 self.turns.push_front(tenant);
                 break;
             }
             bytes = bytes.saturating_add(next);
             line.bytes = line.bytes.saturating_sub(next);
-            batch.extend(line.waiting.pop_front());
+            batch.extend(line.waiting.pop_front().map(|(_, waiting)| waiting));
             if line.waiting.is_empty() {
                 self.by_tenant.remove(&tenant);
             } else {

@@ -26,9 +26,6 @@ pub(super) struct Sums {
 
 impl Sums {
     fn of(&mut self, account: &str, currency: &str) -> &mut Sum {
-        if !self.accounts.contains_key(account) {
-            self.accounts.insert(account.to_owned(), BTreeMap::new());
-        }
         self.accounts.entry(account.to_owned()).or_default().entry(currency.to_owned()).or_default()
     }
 
@@ -142,13 +139,18 @@ fn count(reader: &Reader<'_>, key: &str, value: &[u8]) -> Result<i128, Stop> {
     })
 }
 
+/// What a part of a counter is worth.
+fn worth(part: &str, count: i128) -> Option<i128> {
+    match part {
+        "high" => Some(count.saturating_mul(HIGH_UNIT)),
+        "low" => Some(count),
+        _ => None,
+    }
+}
+
 fn add(sum: &mut Sum, counter: &str, count: i128) -> Option<()> {
     let (name, part) = counter.split_once('/').unwrap_or((counter, ""));
-    let worth = match part {
-        "high" => count.saturating_mul(HIGH_UNIT),
-        "low" | "" => count,
-        _ => return None,
-    };
+    let worth = if part.is_empty() { count } else { worth(part, count)? };
     let (of, side) = match (name, part.is_empty()) {
         ("posted-debits", false) => (&mut sum.posted, Side::Debit),
         ("posted-credits", false) => (&mut sum.posted, Side::Credit),
@@ -200,12 +202,13 @@ async fn totals(reader: &Reader<'_>, mut computed: BTreeMap<String, [i128; 2]>) 
             let count = count(reader, &format!("total/{name}"), &value.value)?;
             let mut parts = name.splitn(3, '/');
             let currency = parts.next().unwrap_or_default();
-            let (side, worth) = match (parts.next(), parts.next()) {
-                (Some("debits"), Some("high")) => (Side::Debit, count.saturating_mul(HIGH_UNIT)),
-                (Some("debits"), Some("low")) => (Side::Debit, count),
-                (Some("credits"), Some("high")) => (Side::Credit, count.saturating_mul(HIGH_UNIT)),
-                (Some("credits"), Some("low")) => (Side::Credit, count),
-                _ => return Err(reader.violation(format!("total {name}"), "expected a known total, found another")),
+            let side = match parts.next() {
+                Some("debits") => Some(Side::Debit),
+                Some("credits") => Some(Side::Credit),
+                _ => None,
+            };
+            let Some((side, worth)) = side.zip(parts.next().and_then(|part| worth(part, count))) else {
+                return Err(reader.violation(format!("total {name}"), "expected a known total, found another"));
             };
             let sum = counted.entry(currency.to_owned()).or_default();
             *sum = side.add(*sum, worth);

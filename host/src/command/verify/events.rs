@@ -1,7 +1,7 @@
 //! The tenants' event logs: sequences without a gap, in the order of commits, each event beside the audit entry of its
 //! request. What the finance cells published is counted here, and compared with what their records ask for.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::Value;
 
@@ -12,13 +12,13 @@ use crate::limit;
 use crate::storage::Storage;
 use crate::storage::whole::{AuditMark, RawEvent};
 
-/// Every tenant that has events, or is said to.
-pub(super) async fn tenants(storage: &Storage) -> Result<BTreeSet<TenantId>, Stop> {
-    let mut tenants: BTreeSet<_> =
-        storage.event_sequences().await?.into_iter().map(|(tenant, _)| TenantId(tenant)).collect();
+/// Every tenant that has events, or is said to, with the last sequence that it was given; 0 for none.
+pub(super) async fn tenants(storage: &Storage) -> Result<BTreeMap<TenantId, i64>, Stop> {
+    let given = storage.event_sequences().await?.into_iter();
+    let mut tenants: BTreeMap<_, _> = given.map(|(tenant, last)| (TenantId(tenant), last)).collect();
     let mut after = TenantId::PLATFORM;
     while let Some(tenant) = storage.next_event_tenant(after).await? {
-        tenants.insert(tenant);
+        tenants.entry(tenant).or_insert(0);
         after = tenant;
     }
     Ok(tenants)
@@ -81,10 +81,8 @@ pub(super) async fn compare(reader: &Reader<'_>, published: &Published, wanted: 
     Err(reader.violation("events of the finance cells", problem))
 }
 
-/// Checks a tenant's log.
-pub(super) async fn check(reader: &Reader<'_>, head: i64, counts: &mut Counts) -> Result<Published, Stop> {
-    let sequences = reader.storage.event_sequences().await?;
-    let given = sequences.iter().find(|(tenant, _)| *tenant == reader.tenant.0).map_or(0, |(_, last)| *last);
+/// Checks a tenant's log, whose last event was `given` its sequence.
+pub(super) async fn check(reader: &Reader<'_>, head: i64, given: i64, counts: &mut Counts) -> Result<Published, Stop> {
     let mut published = Published::default();
     let mut marks = Marks { reader, after: -1, ready: VecDeque::new(), group: Vec::new() };
     let (mut last, mut commit) = (0, 0);
