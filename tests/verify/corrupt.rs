@@ -38,11 +38,13 @@ impl Intruder {
         Self { test, tenant: acme.tenant_id }
     }
 
-    /// The keys and values under a prefix.
+    /// The keys and values under a prefix in the order in which they were committed, the record of that very key before all:
+    /// the ids of one millisecond have no order of their own.
     pub(super) async fn list(&self, space: &str, prefix: &str) -> Vec<(String, Vec<u8>)> {
         let space = Space { tenant: self.tenant.parse().expect("an id"), name: space.into() };
         let scan = Scan { space, prefix: prefix.to_owned(), after: None, limit: 1000 };
-        let entries = self.test.kernel.storage.scan(&scan).await.expect("the database answers");
+        let mut entries = self.test.kernel.storage.scan(&scan).await.expect("the database answers");
+        entries.sort_by_key(|entry| (entry.key != prefix, entry.versioned.version));
         entries.into_iter().map(|entry| (entry.key, entry.versioned.value.to_vec())).collect()
     }
 
