@@ -32,3 +32,6 @@ pub mod context;
 pub mod id;
 pub mod limit;
 pub mod telemetry;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

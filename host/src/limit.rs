@@ -35,6 +35,8 @@ pub const CONFLICT_ATTEMPTS_MAX: u32 = 16;
 /// Reads of one unit of work; each is checked at commit.
 pub const READS_MAX: usize = 10_000;
 
+/// Keys of one statement that reads for several requests: enough to gather a crowd, and no reply waits for a long one.
+pub const GATHERED_KEYS_MAX: usize = 256;
 /// Reading connections to `PostgreSQL`. A server admits 100 by default, and several kernels share it.
 pub const POSTGRES_READERS_MAX: u32 = 16;
 /// Reading connections to `SQLite`; each is a thread that keeps a core busy.

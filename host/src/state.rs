@@ -3,6 +3,7 @@
 //! checker serve both.
 
 pub mod committer;
+mod layer;
 mod queue;
 pub mod record;
 pub mod unit;

@@ -13,6 +13,7 @@ pub mod snapshot;
 pub mod sqlite;
 pub mod whole;
 
+mod gather;
 mod record;
 mod work;
 

@@ -1,6 +1,6 @@
 //! Keys, values, versions and lists.
 
-use aibos::state::unit::{Read, Write};
+use aibos::state::unit::{Conflict, Read, Verdict, Write};
 use aibos::state::{Entry, Space};
 use bytes::Bytes;
 
@@ -17,6 +17,8 @@ on_both_backends! {
     more_keys_than_a_statement_can_bind,
     validate_sees_every_kind_of_change,
     nothing_read_is_always_valid,
+    an_id_of_its_own_is_taken_for_absent_and_checked,
+    many_read_at_once,
 }
 
 async fn what_was_put_is_read_with_the_version_of_its_commit(subject: Subject) {
@@ -163,4 +165,46 @@ async fn a_bound_holds_on_what_the_unit_itself_wrote(subject: Subject) {
     assert!(work.add_bounded(key.clone(), -5, 0).await.unwrap());
     assert!(!work.add_bounded(key.clone(), -1, 0).await.unwrap());
     assert_eq!(work.read(&key).await.unwrap(), Some(Bytes::from_static(b"0")));
+}
+
+async fn an_id_of_its_own_is_taken_for_absent_and_checked(subject: Subject) {
+    let id = "01a20036-c7d4-7166-a18f-f23148427e25";
+    let [own, longer] = [format!("payment/{id}/1"), format!("payment/{id}1")].map(|key| subject.key(&key));
+    let work = aibos::state::work::Work::new(subject.storage.clone());
+    work.issue(id);
+    assert_eq!(work.read(&own).await.unwrap(), None);
+    assert!(work.still_valid().await.unwrap());
+    work.put(own.clone(), Bytes::from_static(b"mine")).unwrap();
+    assert_eq!(work.read(&own).await.unwrap(), Some(Bytes::from_static(b"mine")));
+
+    // It cannot happen to an id that is new. If it did, nothing would rest on it.
+    let theirs = |key: &aibos::state::StateKey| Write::Put(key.clone(), Bytes::from_static(b"theirs"));
+    subject.accept(writing([theirs(&own), theirs(&longer)])).await;
+    assert_eq!(work.read(&longer).await.unwrap(), Some(Bytes::from_static(b"theirs")), "only whole parts are ids");
+    assert!(!work.still_valid().await.unwrap());
+    assert_eq!(subject.commit(&[work.finish()]).await, [Verdict::Conflicted(Conflict::Read)]);
+
+    // Who reads one state of the database reads it there.
+    let pinned = aibos::state::work::Work::new(subject.storage.clone()).pinned().await.unwrap();
+    pinned.issue(id);
+    assert_eq!(pinned.read(&own).await.unwrap(), Some(Bytes::from_static(b"theirs")));
+    pinned.unpin().await;
+}
+
+/// More than two at once gather in common statements; each is told its own.
+async fn many_read_at_once(subject: Subject) {
+    let keys: Vec<_> = (0..100).map(|number| subject.key(&format!("k{number:03}"))).collect();
+    let puts = keys.iter().step_by(2).map(|key| Write::Put(key.clone(), Bytes::from(key.key.clone())));
+    subject.accept(writing(puts)).await;
+    let mut asked = tokio::task::JoinSet::new();
+    for first in 0..100 {
+        let (storage, some) = (subject.storage.clone(), keys[first..100.min(first + first % 5)].to_vec());
+        asked.spawn(async move { (storage.read(&some).await.unwrap(), some) });
+    }
+    for (found, some) in asked.join_all().await {
+        let values: Vec<_> = found.into_iter().map(|found| found.map(|found| found.value)).collect();
+        let stored = |key: &aibos::state::StateKey| key.key[1..].parse::<usize>().unwrap().is_multiple_of(2);
+        let expected: Vec<_> = some.iter().map(|key| stored(key).then(|| Bytes::from(key.key.clone()))).collect();
+        assert_eq!(values, expected);
+    }
 }

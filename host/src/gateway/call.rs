@@ -17,6 +17,7 @@ use super::supervise;
 use crate::audit::{AuditEntry, Outcome as AuditOutcome, Party};
 use crate::cell::binding::{Request, Response};
 use crate::cell::catalog::{ActiveCell, NotServing};
+use crate::cell::gate::Slot;
 use crate::cell::invoke::{self, Invocation};
 use crate::cell::manifest::AuditRule;
 use crate::cell::outcome::{Outcome, own_failure};
@@ -140,11 +141,6 @@ async fn run_on(
 ) -> Result<HttpResponse, CallError> {
     let (target, tenant) = (&call.route.target, call.context.actor.tenant());
     let mut pass = Some(cell.admit(tenant, kernel.clock.now()).map_err(|refused| refused_by(cell, refused))?);
-    let timeout = cell.timeout();
-    let _slot = cell.gate.enter(tenant, Instant::now() + timeout).await.map_err(|_| {
-        count_rejected(cell);
-        CallError::Overloaded
-    })?;
     let mut decided = HashSet::new();
     // A read needs no turn: after the same attempts it reads one state of the database.
     let lane = kernel.gateway.lane(tenant, &target.cell).filter(|_| !call.method.is_safe());
@@ -159,14 +155,12 @@ async fn run_on(
                 _starving = Some(lane.starve());
             }
         }
-        let now = Instant::now();
-        if now >= deadline {
+        if Instant::now() >= deadline {
             break;
         }
-        let ends = deadline.min(now + timeout);
         // Who kept meeting changes between its reads gets them all from one state of the database.
         let reads = if attempt < ATTEMPTS_AT_ONCE { Reads::Newest } else { Reads::Pinned };
-        let terms = Terms { decided: &decided, deadline: ends, reads };
+        let terms = Terms { decided: &decided, deadline, reads };
         let attempted = Box::pin(call.attempt(kernel, cell, &mut pass, reply_key, terms));
         match attempted.await? {
             Attempt::Reply(response) => return Ok(response),
@@ -208,6 +202,7 @@ impl CellCall {
         {
             return self.replay(&stored).map(Attempt::Reply);
         }
+        let (slot, deadline) = self.enter(cell, terms.deadline).await?;
         let tree = self.tree(kernel, terms.decided, terms.reads).await?;
         let limits = &cell.version.manifest.limits;
         let invocation = Invocation {
@@ -216,9 +211,11 @@ impl CellCall {
             caller: None,
             depth: 1,
             fuel: limits.fuel,
-            deadline: terms.deadline,
+            deadline,
         };
         let ended = invoke::handle(invocation, self.request()).await;
+        // Who waits for the commit keeps nobody from running.
+        drop(slot);
         kernel.gateway.meter.count(self.context.tenant(), self.context.now, &tree.spent());
         self.remember_reveals(&tree);
         self.reached_out.fetch_or(tree.reached_out.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -267,6 +264,16 @@ impl CellCall {
                 Err(CallError::Failed(outcome))
             }
         }
+    }
+
+    /// Waits for a slot; the time of the attempt begins when there is one.
+    async fn enter(&self, cell: &ActiveCell, deadline: Instant) -> Result<(Slot, Instant), CallError> {
+        let in_time = || deadline.min(Instant::now() + cell.timeout());
+        let slot = cell.gate.enter(self.context.actor.tenant(), in_time()).await.map_err(|_| {
+            count_rejected(cell);
+            CallError::Overloaded
+        })?;
+        Ok((slot, in_time()))
     }
 
     fn request(&self) -> Request {

@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::unit::{Read, Unit, Write};
+use super::layer::{Layer, Staged, counter_bytes, not_a_counter, sum};
+use super::unit::{Read, Unit};
 use super::{Entry, Scan, StateKey, Version, Versioned};
 use crate::audit::AuditEntry;
 use crate::event::Event;
@@ -61,6 +62,10 @@ struct Inner {
     /// Stored values on which every bound that was answered with true holds, whatever became of its layer.
     promises: HashMap<StateKey, i64>,
     read_bytes: usize,
+    /// Ids that this unit of work was given: no key that names one can be stored yet.
+    issued: HashSet<String>,
+    /// Whether a key was taken for absent without asking. It is checked at the end like all that was read.
+    assumed: bool,
     /// Statements that were sent to read. A single one is a snapshot by itself.
     statements: u32,
     /// Counters whose bound failed at an earlier commit: from now on they are answered against the fresh value.
@@ -70,13 +75,6 @@ struct Inner {
     nested: Vec<Layer>,
 }
 
-#[derive(Debug, Default)]
-struct Layer {
-    writes: BTreeMap<StateKey, Staged>,
-    events: Vec<Event>,
-    audit: Vec<AuditEntry>,
-}
-
 /// What the staged writes say of a key, additions aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Definite<'a> {
@@ -84,17 +82,6 @@ enum Definite<'a> {
     Absent,
     /// Nothing: its value is the stored one.
     AsStored,
-}
-
-#[derive(Clone, Debug)]
-enum Staged {
-    Put(Bytes),
-    Delete,
-    /// `floor` is the least stored value on which every bound of the merged additions holds.
-    Add {
-        delta: i64,
-        floor: Option<i64>,
-    },
 }
 
 impl Work {
@@ -132,6 +119,12 @@ impl Work {
         }
     }
 
+    /// Remembers an id that was made for this unit of work. A key with it between its slashes is taken for absent without
+    /// asking the database, which is asked at commit.
+    pub fn issue(&self, id: &str) {
+        self.lock().issued.insert(id.to_owned());
+    }
+
     /// The value of one key, own staged writes included.
     pub async fn read(&self, key: &StateKey) -> Result<Option<Bytes>, WorkError> {
         let mut values = self.read_many(std::slice::from_ref(key)).await?;
@@ -140,7 +133,10 @@ impl Work {
 
     /// The values of several keys in their order; one statement at most.
     pub async fn read_many(&self, keys: &[StateKey]) -> Result<Vec<Option<Bytes>>, WorkError> {
-        let unknown = self.lock().unknown(keys);
+        let mut unknown = self.lock().unknown(keys);
+        if self.snapshot.is_none() {
+            self.lock().assume(&mut unknown)?;
+        }
         if !unknown.is_empty() {
             let found = self.fetch(&unknown).await?;
             let bytes = found.iter().flatten().map(|versioned| versioned.value.len()).sum();
@@ -265,7 +261,7 @@ impl Work {
     pub async fn still_valid(&self) -> Result<bool, WorkError> {
         let reads = {
             let inner = self.lock();
-            if inner.promises.is_empty() && (inner.statements <= 1 || self.snapshot.is_some()) {
+            if inner.promises.is_empty() && !inner.assumed && (inner.statements <= 1 || self.snapshot.is_some()) {
                 return Ok(true);
             }
             inner.all_reads()
@@ -315,6 +311,10 @@ impl Inner {
         if self.read_bytes > bytes_max {
             return Err(WorkError::LimitExceeded("read_bytes"));
         }
+        self.count_reads()
+    }
+
+    fn count_reads(&self) -> Result<(), WorkError> {
         let ranges: usize = self.ranges.iter().map(|(_, seen)| seen.len()).sum();
         if self.reads.len() + ranges > limit::READS_MAX { Err(WorkError::LimitExceeded("reads")) } else { Ok(()) }
     }
@@ -348,6 +348,23 @@ impl Inner {
         unknown.sort();
         unknown.dedup();
         unknown
+    }
+
+    /// Takes out the keys that cannot be stored, because they name an id that was made here.
+    fn assume(&mut self, unknown: &mut Vec<StateKey>) -> Result<(), WorkError> {
+        if self.issued.is_empty() {
+            return Ok(());
+        }
+        let Self { issued, reads, assumed, .. } = self;
+        unknown.retain(|key| {
+            let new = key.key.split('/').any(|part| issued.contains(part));
+            if new {
+                reads.insert(key.clone(), None);
+                *assumed = true;
+            }
+            !new
+        });
+        self.count_reads()
     }
 
     fn value(&self, key: &StateKey) -> Result<Option<Bytes>, WorkError> {
@@ -448,47 +465,4 @@ impl Inner {
         let promises = self.promises.iter().filter(|(key, floor)| !carried(key, **floor));
         keys.chain(ranges).chain(promises.map(|(key, floor)| Read::AtLeast(key.clone(), *floor))).collect()
     }
-}
-
-impl Layer {
-    /// Puts `staged` on top of what this layer holds for the key.
-    fn stage(&mut self, key: StateKey, staged: Staged) -> Result<(), WorkError> {
-        let merged = match (self.writes.get(&key), staged) {
-            (Some(Staged::Add { delta: below, floor: below_floor }), Staged::Add { delta, floor }) => {
-                let delta = below.checked_add(delta).ok_or_else(|| not_a_counter(&key))?;
-                Staged::Add { delta, floor: (*below_floor).max(floor) }
-            }
-            (_, other) => other,
-        };
-        self.writes.insert(key, merged);
-        Ok(())
-    }
-}
-
-impl Staged {
-    fn into_write(self, key: StateKey) -> Write {
-        match self {
-            Self::Put(value) => Write::Put(key, value),
-            Self::Delete => Write::Delete(key),
-            Self::Add { delta, floor } => {
-                Write::Add { key, delta, min: floor.map(|floor| floor.saturating_add(delta)) }
-            }
-        }
-    }
-}
-
-fn sum(key: &StateKey, value: Option<&Bytes>, delta: i64) -> Result<i64, WorkError> {
-    let value = match value {
-        Some(value) => parse_counter(value).ok_or_else(|| not_a_counter(key))?,
-        None => 0,
-    };
-    value.checked_add(delta).ok_or_else(|| not_a_counter(key))
-}
-
-fn counter_bytes(value: i64) -> Bytes {
-    Bytes::from(value.to_string())
-}
-
-fn not_a_counter(key: &StateKey) -> WorkError {
-    WorkError::NotACounter(key.key.clone())
 }

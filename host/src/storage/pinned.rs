@@ -28,7 +28,12 @@ impl Storage {
                 .pragma("query_only", "on")
                 .busy_timeout(limit::CONNECTION_TIMEOUT);
             let pool = pinned(SqlitePoolOptions::new(), "begin deferred").connect_with(options).await?;
-            return Ok(Self::Sqlite(SqliteStorage { writer: pool.clone(), readers: pool, lock: None }));
+            return Ok(Self::Sqlite(SqliteStorage {
+                writer: pool.clone(),
+                readers: pool,
+                gathered: super::gather::Gathered::new(),
+                lock: None,
+            }));
         }
         let options: PgConnectOptions = url.parse().map_err(|error| {
             StorageError::Refused(format!("DATABASE_URL must be sqlite://PATH or postgres://… ({error})"))
@@ -36,7 +41,11 @@ impl Storage {
         let options = options.application_name("aibos verify").options(postgres::settings());
         let begin = "begin isolation level repeatable read read only";
         let pool: Pool<_> = pinned(PgPoolOptions::new(), begin).connect_with(options).await?;
-        Ok(Self::Postgres(PostgresStorage { writer: pool.clone(), readers: pool }))
+        Ok(Self::Postgres(PostgresStorage {
+            writer: pool.clone(),
+            readers: pool,
+            gathered: super::gather::Gathered::new(),
+        }))
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgPool};
 
+use super::gather::Gathered;
 use super::{StorageError, measured, record};
 use crate::limit;
 
@@ -30,6 +31,7 @@ const SETTINGS: &str = "select name, setting from pg_settings
 pub struct PostgresStorage {
     pub(super) writer: PgPool,
     pub(super) readers: PgPool,
+    pub(super) gathered: Gathered,
 }
 
 impl PostgresStorage {
@@ -44,7 +46,7 @@ impl PostgresStorage {
         let writer = pool(WRITERS_MAX).connect_with(options.clone()).await?;
         check_settings(&writer).await?;
         let readers = pool(limit::POSTGRES_READERS_MAX).connect_lazy_with(options);
-        Ok(Self { writer, readers })
+        Ok(Self { writer, readers, gathered: Gathered::new() })
     }
 
     /// Answers when the database does.

@@ -19,9 +19,6 @@ pub(super) const PING: &str = "select sequence from head";
 pub(super) const SCAN: &str = "select key, value, version from state
     where tenant = $1 and space = $2 and key >= $3 and key < $4 order by key limit $5";
 
-pub(super) const REPLY: &str = "select fingerprint, status, headers, body, created_at, expires_at from idempotency
-    where tenant = $1 and principal = $2 and route = $3 and idempotency_key = $4";
-
 pub(super) const EVENT: &str = "select sequence, id, source, kind, subject, time, data, tenant, actor, correlation,
     traceparent from event where tenant = $1 and source = $2 and id = $3";
 
@@ -61,8 +58,22 @@ pub(super) fn versioned(value: Vec<u8>, version: Version) -> Versioned {
     Versioned { value: Bytes::from(value), version }
 }
 
-/// Columns of [`REPLY`].
+/// A stored reply without its key: fingerprint, status, headers, body, and when it was made and expires.
 pub(super) type ReplyRow = (Vec<u8>, i32, String, Vec<u8>, i64, i64);
+
+/// The same after the position of the key among those that were asked for.
+pub(super) type FoundReply = (i64, Vec<u8>, i32, String, Vec<u8>, i64, i64);
+
+/// Puts what was found in the order of the keys; `first` is the position of the first one.
+pub(super) fn replies_in_order(count: usize, first: i64, found: Vec<FoundReply>) -> Vec<Option<ReplyRow>> {
+    let mut replies = vec![None; count];
+    for (position, fingerprint, status, headers, body, created_at, expires_at) in found {
+        if let Some(reply) = usize::try_from(position - first).ok().and_then(|position| replies.get_mut(position)) {
+            *reply = Some((fingerprint, status, headers, body, created_at, expires_at));
+        }
+    }
+    replies
+}
 
 pub(super) fn reply(key: &ReplyKey, row: ReplyRow) -> Result<StoredReply, StorageError> {
     let (fingerprint, status, headers, body, created_at, expires_at) = row;

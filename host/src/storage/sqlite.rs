@@ -18,6 +18,7 @@ use std::sync::Arc;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use super::gather::Gathered;
 use super::{StorageError, measured, record};
 use crate::limit;
 
@@ -29,6 +30,7 @@ const BINDS_MAX: usize = 32_766;
 pub struct SqliteStorage {
     pub(super) writer: SqlitePool,
     pub(super) readers: SqlitePool,
+    pub(super) gathered: Gathered,
     /// None where somebody only looks.
     pub(super) lock: Option<Arc<File>>,
 }
@@ -60,7 +62,7 @@ impl SqliteStorage {
             )));
         }
         let readers = pool(limit::SQLITE_READERS_MAX).connect_lazy_with(options.pragma("query_only", "on"));
-        Ok(Self { writer, readers, lock: Some(Arc::new(lock)) })
+        Ok(Self { writer, readers, gathered: Gathered::new(), lock: Some(Arc::new(lock)) })
     }
 
     /// Answers when the database does.

@@ -34,7 +34,9 @@ impl Host for CellStore {
 
     async fn new_id(&mut self) -> wasmtime::Result<String> {
         self.enter("context").await?;
-        Ok(id::uuid(&self.tree.context.clock).to_string())
+        let id = id::uuid(&self.tree.context.clock).to_string();
+        self.tree.work.issue(&id);
+        Ok(id)
     }
 
     async fn remaining_ms(&mut self) -> wasmtime::Result<u64> {

@@ -4,11 +4,12 @@
 use sqlx::PgExecutor;
 
 use super::PostgresStorage;
-use super::answer::{KeyColumns, counters, versions};
+use super::answer::{KeyColumns, column, counters, versions};
 use crate::state::unit::{Read, ReplyKey, StoredReply};
 use crate::state::{Entry, Scan, StateKey, Version, Versioned};
+use crate::storage::gather;
 use crate::storage::plan::{Answers, Questions};
-use crate::storage::record::{self, EntryRow, ReplyRow};
+use crate::storage::record::{self, EntryRow};
 use crate::storage::{StorageError, measured};
 
 const READ: &str = "select state.value, state.version
@@ -16,10 +17,22 @@ const READ: &str = "select state.value, state.version
     left join state on state.tenant = wanted.tenant and state.space = wanted.space and state.key = wanted.key
     order by wanted.position";
 
+const REPLIES: &str = "select wanted.position, reply.fingerprint, reply.status, reply.headers, reply.body,
+        reply.created_at, reply.expires_at
+    from unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
+        with ordinality as wanted (tenant, principal, route, idempotency_key, position)
+    join idempotency as reply on reply.tenant = wanted.tenant and reply.principal = wanted.principal
+        and reply.route = wanted.route and reply.idempotency_key = wanted.idempotency_key";
+
 impl PostgresStorage {
     /// See [`crate::storage::Storage::read`].
     pub async fn read(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, StorageError> {
-        read(&self.readers, keys).await
+        let readers = self.readers.clone();
+        let together = move |all: Vec<Vec<StateKey>>| {
+            let readers = readers.clone();
+            async move { Ok(gather::cut(read(&readers, &all.concat()).await?, &all)) }
+        };
+        self.gathered.reads.ask(keys.to_vec(), together).await
     }
 
     /// See [`crate::storage::Storage::scan`].
@@ -41,13 +54,20 @@ impl PostgresStorage {
 
     /// See [`crate::storage::Storage::reply`].
     pub async fn reply(&self, key: &ReplyKey) -> Result<Option<StoredReply>, StorageError> {
-        let query = sqlx::query_as(record::REPLY)
-            .bind(key.tenant.0)
-            .bind(&key.principal)
-            .bind(&key.route)
-            .bind(&key.key)
-            .fetch_optional(&self.readers);
-        let row: Option<ReplyRow> = measured("reply", query).await?;
+        let readers = self.readers.clone();
+        let together = move |keys: Vec<ReplyKey>| {
+            let readers = readers.clone();
+            async move {
+                let query = sqlx::query_as(REPLIES)
+                    .bind(column(&keys, |key| key.tenant.0))
+                    .bind(column(&keys, |key| key.principal.as_str()))
+                    .bind(column(&keys, |key| key.route.as_str()))
+                    .bind(column(&keys, |key| key.key.as_str()))
+                    .fetch_all(&readers);
+                Ok(record::replies_in_order(keys.len(), 1, measured("reply", query).await?))
+            }
+        };
+        let row = self.gathered.replies.ask(key.clone(), together).await?;
         row.map(|row| record::reply(key, row)).transpose()
     }
 }

@@ -57,6 +57,10 @@ pub(super) fn key_array<'a>(keys: impl IntoIterator<Item = &'a StateKey>) -> Str
     array(keys.into_iter().map(|key| (hex(key.space.tenant), &*key.space.name, key.key.as_str())))
 }
 
+pub(super) fn reply_array<'a>(keys: impl IntoIterator<Item = &'a ReplyKey>) -> String {
+    array(keys.into_iter().map(|key| (hex(key.tenant), &*key.principal, &*key.route, &*key.key)))
+}
+
 fn array<T: Serialize>(items: impl Iterator<Item = T>) -> String {
     // Serializing strings into memory has no way to fail.
     serde_json::to_string(&items.collect::<Vec<_>>()).unwrap_or_default()
@@ -121,7 +125,7 @@ async fn replies(connection: impl SqliteExecutor<'_>, wanted: &[&ReplyKey]) -> R
     if wanted.is_empty() {
         return Ok(HashSet::new());
     }
-    let keys = array(wanted.iter().map(|key| (hex(key.tenant), &key.principal, &key.route, &key.key)));
+    let keys = reply_array(wanted.iter().copied());
     let found: Vec<i64> = sqlx::query_scalar(REPLIES).bind(keys).fetch_all(connection).await?;
     Ok(found.into_iter().filter_map(|position| at(wanted, position)).map(|key| (*key).clone()).collect())
 }

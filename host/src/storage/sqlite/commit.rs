@@ -87,7 +87,7 @@ async fn write(
 
 async fn write_state(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), sqlx::Error> {
     for rows in plan.puts.chunks(BINDS_MAX / 5) {
-        let mut insert = QueryBuilder::<Sqlite>::new("insert into state (tenant, space, key, value, version) ");
+        let mut insert = QueryBuilder::<Sqlite>::new("insert or fail into state (tenant, space, key, value, version) ");
         insert.push_values(rows, |mut row, (key, value, version)| {
             row.push_bind(key.space.tenant.0).push_bind(&*key.space.name).push_bind(&key.key);
             row.push_bind(&**value).push_bind(version);
@@ -105,7 +105,7 @@ async fn write_state(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Resu
 async fn write_events(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), sqlx::Error> {
     for rows in plan.events.chunks(BINDS_MAX / 12) {
         let mut insert = QueryBuilder::<Sqlite>::new(
-            "insert into event (tenant, sequence, id, source, kind, subject, time, data, actor, correlation, traceparent,
+            "insert or fail into event (tenant, sequence, id, source, kind, subject, time, data, actor, correlation, traceparent,
             commit_sequence) ",
         );
         insert.push_values(rows, |mut row, (event, sequence, commit)| {
@@ -118,7 +118,7 @@ async fn write_events(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Res
     }
     let tenants: Vec<_> = plan.tenants.iter().collect();
     for rows in tenants.chunks(BINDS_MAX / 2) {
-        let mut insert = QueryBuilder::<Sqlite>::new("insert into tenant_sequence (tenant, sequence) ");
+        let mut insert = QueryBuilder::<Sqlite>::new("insert or fail into tenant_sequence (tenant, sequence) ");
         insert.push_values(rows, |mut row, (tenant, sequence)| {
             row.push_bind(tenant.0).push_bind(*sequence);
         });
@@ -131,7 +131,7 @@ async fn write_events(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Res
 async fn write_audit(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), sqlx::Error> {
     for rows in plan.audit.chunks(BINDS_MAX / 11) {
         let mut insert = QueryBuilder::<Sqlite>::new(
-            "insert into audit (idx, body, leaf, id, tenant, at, actor, action, outcome, correlation, commit_sequence) ",
+            "insert or fail into audit (idx, body, leaf, id, tenant, at, actor, action, outcome, correlation, commit_sequence) ",
         );
         insert.push_values(rows, |mut row, numbered| {
             let entry = numbered.entry;
@@ -148,7 +148,7 @@ async fn write_audit(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Resu
 async fn write_replies(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), sqlx::Error> {
     for rows in plan.replies.chunks(BINDS_MAX / 10) {
         let mut insert = QueryBuilder::<Sqlite>::new(
-            "insert into idempotency (tenant, principal, route, idempotency_key, fingerprint, status, headers, body,
+            "insert or fail into idempotency (tenant, principal, route, idempotency_key, fingerprint, status, headers, body,
             created_at, expires_at) ",
         );
         insert.push_values(rows, |mut row, reply| {

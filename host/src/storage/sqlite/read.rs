@@ -4,11 +4,12 @@
 use sqlx::SqliteExecutor;
 
 use super::SqliteStorage;
-use super::answer::{answer, key_array};
+use super::answer::{answer, key_array, reply_array};
 use crate::state::unit::{Read, ReplyKey, StoredReply};
 use crate::state::{Entry, Scan, StateKey, Version, Versioned};
+use crate::storage::gather;
 use crate::storage::plan::Questions;
-use crate::storage::record::{self, EntryRow, ReplyRow};
+use crate::storage::record::{self, EntryRow};
 use crate::storage::work::Work;
 use crate::storage::{StorageError, measured};
 
@@ -16,10 +17,20 @@ const READ: &str = "select state.value, state.version from json_each($1) as want
     on state.tenant = unhex(wanted.value ->> 0) and state.space = wanted.value ->> 1 and state.key = wanted.value ->> 2
     order by wanted.key";
 
+const REPLIES: &str = "select wanted.key, fingerprint, status, headers, body, created_at, expires_at
+    from json_each($1) as wanted cross join idempotency as reply
+    on reply.tenant = unhex(wanted.value ->> 0) and reply.principal = wanted.value ->> 1
+        and reply.route = wanted.value ->> 2 and reply.idempotency_key = wanted.value ->> 3";
+
 impl SqliteStorage {
     /// See [`crate::storage::Storage::read`].
     pub async fn read(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, StorageError> {
-        read(&self.readers, keys).await
+        let readers = self.readers.clone();
+        let together = move |all: Vec<Vec<StateKey>>| {
+            let readers = readers.clone();
+            async move { Ok(gather::cut(read(&readers, &all.concat()).await?, &all)) }
+        };
+        self.gathered.reads.ask(keys.to_vec(), together).await
     }
 
     /// See [`crate::storage::Storage::scan`].
@@ -50,13 +61,15 @@ impl SqliteStorage {
 
     /// See [`crate::storage::Storage::reply`].
     pub async fn reply(&self, key: &ReplyKey) -> Result<Option<StoredReply>, StorageError> {
-        let query = sqlx::query_as(record::REPLY)
-            .bind(key.tenant.0)
-            .bind(&key.principal)
-            .bind(&key.route)
-            .bind(&key.key)
-            .fetch_optional(&self.readers);
-        let row: Option<ReplyRow> = measured("reply", query).await?;
+        let readers = self.readers.clone();
+        let together = move |keys: Vec<ReplyKey>| {
+            let readers = readers.clone();
+            async move {
+                let query = sqlx::query_as(REPLIES).bind(reply_array(&keys)).fetch_all(&readers);
+                Ok(record::replies_in_order(keys.len(), 0, measured("reply", query).await?))
+            }
+        };
+        let row = self.gathered.replies.ask(key.clone(), together).await?;
         row.map(|row| record::reply(key, row)).transpose()
     }
 }
