@@ -1,5 +1,6 @@
 //! What a cell cannot do: to the host, to its neighbours, to the books.
 
+mod apart;
 mod calls;
 mod chaos;
 mod compiled;

@@ -1,7 +1,7 @@
 //! Guests that compute for long: short requests must not feel them. They run on threads of their own. On Linux the operating
 //! system gives those a tenth of the time that a serving thread gets while both want a core, and all of it while nobody else
-//! does. Compilations and password hashes are not here: they map memory, and a thread that steps back while it holds the
-//! lock of the process's memory map makes every other one wait.
+//! does. Password hashes are not here: they map memory, and a thread that steps back while it holds the lock of the process's
+//! memory map makes every other one wait. Compilations have a process of their own.
 
 use std::sync::LazyLock;
 

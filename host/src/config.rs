@@ -73,6 +73,8 @@ pub struct Config {
     pub disk_free_min: fn(u64) -> u64,
     /// Units in one commit. No setting changes it: only a benchmark, which shows what committing together is worth.
     pub commit_batch_max: usize,
+    /// The program that compiles components, each in a process of its own; none compiles in this one.
+    pub compiler: Option<PathBuf>,
 }
 
 /// What a start does about migrations.
@@ -82,6 +84,11 @@ pub enum Migrations {
     Apply,
     /// Leaves the database as it is: in production `aibos migrate up` is a step of its own.
     Leave,
+}
+
+/// This program, also when its file was replaced meanwhile.
+fn own_program() -> Option<PathBuf> {
+    if cfg!(target_os = "linux") { Some("/proc/self/exe".into()) } else { std::env::current_exe().ok() }
 }
 
 /// A setting that no log line may show.
@@ -185,7 +192,8 @@ impl Config {
         };
         let mut faults = unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
         let file = read_file(variable("AIBOS_CONFIG").as_deref(), &mut faults);
-        let config = Self::build(profile, &variable, file, &mut faults);
+        let mut config = Self::build(profile, &variable, file, &mut faults);
+        config.compiler = own_program();
         if faults.is_empty() { Ok(config) } else { Err(ConfigError(faults)) }
     }
 
@@ -211,6 +219,7 @@ impl Config {
             // Of a small disk a twentieth is enough.
             disk_free_min: |size| limit::DISK_FREE_BYTES_MIN.min(size / 20),
             commit_batch_max: limit::COMMIT_BATCH_MAX,
+            compiler: None,
         }
     }
 

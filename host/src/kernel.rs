@@ -111,7 +111,8 @@ impl Kernel {
             issuer: config.issuer.clone(),
             audience: config.audience.clone(),
         };
-        let compiler = Compiler::with_cache(compiled_dir(&config.data_dir), &config.master_key.derive("compiled-code"));
+        let compiler = Compiler::with_cache(compiled_dir(&config.data_dir), &config.master_key.derive("compiled-code"))
+            .apart(config.compiler.clone());
         let master_key = config.master_key.clone();
         let vault = Vault::new(move |purpose, sealed| master_key.open(purpose, sealed).ok());
         let signer = checkpoint_key::load_or_create(&storage, &committer, &clock, &config.master_key, &config.issuer);

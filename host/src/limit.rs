@@ -136,6 +136,10 @@ pub const USAGE_ACCOUNTS_PER_UNIT: usize = 200;
 pub const WASI_BODY_CHUNK_BYTES: usize = 16 * 1024;
 /// Bytes of one set of headers in the standard world, the request's own included.
 pub const WASI_FIELD_BYTES_MAX: usize = 64 * 1024;
+/// Processor time of one compilation, in seconds: 18 MB of Python take some 20.
+pub const COMPILE_CPU_SECONDS_MAX: u64 = 240;
+/// Memory of one compilation, in bytes: 18 MB of Python take less than one GiB.
+pub const COMPILE_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Names that are looked up at once, for all cells: each takes a thread, for as long as the name server is silent.
 pub const OUTBOUND_LOOKUPS_MAX: usize = 16;
 /// Lines that the cells of one request may print; further ones are dropped.

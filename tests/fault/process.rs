@@ -2,12 +2,13 @@
 
 use std::fs::{self, OpenOptions};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use reqwest::Client;
 use suite::cell::Guest;
+use suite::kernel::program;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
@@ -184,14 +185,6 @@ pub(super) async fn signal(name: &str, processes: &[u32]) {
     let sent =
         shell.args(["-c", "kill \"$@\"", "kill"]).arg(format!("-{name}")).args(ids).status().await.expect("sh runs");
     assert!(sent.success(), "{processes:?} did not take SIG{name}");
-}
-
-/// The program that cargo built beside this test.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().expect("a program knows its path");
-    let found = test.parent().and_then(Path::parent).map(|profile| profile.join("aibos"));
-    let found = found.filter(|path| path.is_file());
-    found.expect("aibos is missing: tests/run builds it, or `cargo build --workspace --exclude probe --exclude proxy`")
 }
 
 /// Below the ports that systems give to clients: between a kill and the restart none of them can take it.

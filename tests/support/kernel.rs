@@ -1,6 +1,7 @@
 //! A whole kernel in this process, on a database and a port of its own. Requests go over real HTTP.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aibos::auth::seal::MasterKey;
@@ -224,6 +225,15 @@ impl Drop for TestKernel {
 #[must_use]
 pub fn text(value: &Value) -> &str {
     value.as_str().expect("a string")
+}
+
+/// The program that cargo built beside this test.
+#[must_use]
+pub fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("a program knows its path");
+    let found = test.parent().and_then(Path::parent).map(|profile| profile.join("aibos"));
+    let found = found.filter(|path| path.is_file());
+    found.expect("aibos is missing: tests/run builds it, or `cargo build --workspace --exclude probe --exclude proxy`")
 }
 
 fn config(database_url: &str) -> Config {

@@ -6,6 +6,8 @@
 //! does not bear it out (cut short, changed, put in the place of another, of an older kernel or of another master key) is
 //! removed and made anew. A directory that cannot be read or written costs time, never a cell.
 
+pub mod apart;
+
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
@@ -28,7 +30,7 @@ const TAG_BYTES: usize = 32;
 const ENTRY: &str = "code";
 const UNFINISHED: &str = "unfinished";
 
-/// Machine code that may be run. Made in two places only: by the compiler, and by [`CompiledCache::find`] once the hash holds.
+/// Machine code that may be run. Made in two places only: by the compiler, here or in a process of its own, and by [`CompiledCache::find`] once the hash holds.
 #[derive(Debug)]
 pub struct Code(Vec<u8>);
 
@@ -236,13 +238,15 @@ impl CompiledCache {
 pub struct Compiler {
     cache: Option<Arc<CompiledCache>>,
     turns: Arc<Semaphore>,
+    /// The program that compiles in a process of its own; none compiles in this one.
+    apart: Option<PathBuf>,
 }
 
 impl Default for Compiler {
     /// A compiler without a cache.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { cache: None, turns: Arc::new(Semaphore::new((cores / 2).max(1))) }
+        Self { cache: None, turns: Arc::new(Semaphore::new((cores / 2).max(1))), apart: None }
     }
 }
 
@@ -259,6 +263,12 @@ impl Compiler {
         Self { cache: cache.map(Arc::new), ..Self::default() }
     }
 
+    /// Compiles in processes of this program from now on.
+    #[must_use]
+    pub fn apart(self, program: Option<PathBuf>) -> Self {
+        Self { apart: program, ..self }
+    }
+
     /// The component with this digest, if its code is in the cache. Blocks for the time of a file's reading.
     #[must_use]
     pub fn cached(&self, digest: &str) -> Option<Component> {
@@ -269,16 +279,32 @@ impl Compiler {
     /// Compiles a component and keeps its code, after those that wait already.
     pub async fn compile(&self, wasm: Arc<[u8]>, digest: String) -> wasmtime::Result<Component> {
         let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let code = match self.compile_apart(&wasm).await {
+            Some(code) => Some(Code(code?)),
+            None => None,
+        };
         let cache = self.cache.clone();
         let task = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let code = Code::compile(&wasm, Threads::One)?;
+            let code = code.map_or_else(|| Code::compile(&wasm, Threads::One), Ok)?;
             if let Some(cache) = cache {
                 cache.keep(&digest, &code);
             }
             code.load()
         });
         task.await.unwrap_or_else(|cause| Err(wasmtime::Error::msg(format!("the compiler stopped: {cause}"))))
+    }
+
+    /// The code or what is wrong with the component; none where no other process can be had.
+    async fn compile_apart(&self, wasm: &[u8]) -> Option<wasmtime::Result<Vec<u8>>> {
+        match apart::compile(self.apart.as_deref()?, wasm).await {
+            Ok(code) => Some(Ok(code)),
+            Err(apart::Failure::Refused(error)) => Some(Err(error)),
+            Err(apart::Failure::NotStarted(cause)) => {
+                tracing::warn!(%cause, "no process to compile in; compiling in this one slows down serving");
+                None
+            }
+        }
     }
 
     /// The cache's counts.

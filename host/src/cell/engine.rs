@@ -23,7 +23,7 @@ pub fn engine() -> Result<&'static Engine, String> {
 }
 
 fn start() -> wasmtime::Result<Engine> {
-    let engine = Engine::new(&settings())?;
+    let engine = Engine::new(&settings(INSTANCES_MAX))?;
     let ticking = engine.weak();
     std::thread::Builder::new().name("epoch".into()).spawn(move || {
         while let Some(engine) = ticking.upgrade() {
@@ -38,7 +38,8 @@ fn start() -> wasmtime::Result<Engine> {
 /// Compiles a component to machine code on an engine of its own: wasmtime 48 keeps what it compiled for an engine's whole
 /// life (#13912), so the serving engine only ever loads.
 pub fn compile(wasm: &[u8], threads: Threads) -> wasmtime::Result<Vec<u8>> {
-    let mut config = settings();
+    // It runs nothing: its pool has one of each.
+    let mut config = settings(1);
     config.parallel_compilation(threads == Threads::All);
     Engine::new(&config)?.precompile_component(wasm)
 }
@@ -52,13 +53,13 @@ pub enum Threads {
     All,
 }
 
-fn settings() -> Config {
+fn settings(instances_max: u32) -> Config {
     let mut pool = PoolingAllocationConfig::default();
-    pool.total_component_instances(INSTANCES_MAX)
-        .total_core_instances(INSTANCES_MAX * 4)
-        .total_memories(INSTANCES_MAX)
-        .total_tables(INSTANCES_MAX * 4)
-        .total_stacks(INSTANCES_MAX)
+    pool.total_component_instances(instances_max)
+        .total_core_instances(instances_max * 4)
+        .total_memories(instances_max)
+        .total_tables(instances_max * 4)
+        .total_stacks(instances_max)
         .max_memories_per_component(1)
         .max_core_instances_per_component(32)
         .max_tables_per_component(8)

@@ -3,6 +3,7 @@
 //! redirect is followed. Everything else is refused with an error code that the cell can handle.
 
 use std::fmt;
+use std::io;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
@@ -236,16 +237,27 @@ impl Grant {
 }
 
 async fn resolve(origin: &Origin) -> Result<Vec<SocketAddr>, Error> {
-    static LOOKUPS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(limit::OUTBOUND_LOOKUPS_MAX)));
-    let failed = || Error::DnsError { rcode: None, info_code: None };
-    let place = Arc::clone(&LOOKUPS).acquire_owned().await.map_err(|_| failed())?;
+    static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(limit::OUTBOUND_LOOKUPS_MAX)));
     let (host, port) = (origin.host.clone(), origin.port);
-    let lookup = tokio::task::spawn_blocking(move || {
+    look_up(&PLACES, move || {
+        (host.as_str(), port).to_socket_addrs().map(|found| found.take(limit::OUTBOUND_ADDRESSES_MAX).collect())
+    })
+    .await
+}
+
+/// Runs a look-up on a thread that may wait, when there is a place for it.
+async fn look_up(
+    places: &Arc<Semaphore>,
+    find: impl FnOnce() -> io::Result<Vec<SocketAddr>> + Send + 'static,
+) -> Result<Vec<SocketAddr>, Error> {
+    let failed = || Error::DnsError { rcode: None, info_code: None };
+    let place = Arc::clone(places).acquire_owned().await.map_err(|_| failed())?;
+    let found = tokio::task::spawn_blocking(move || {
         // Held until the system's resolver really ends: a cell whose name server is silent must not take every thread.
         let _place = place;
-        (host.as_str(), port).to_socket_addrs().map(|found| found.take(limit::OUTBOUND_ADDRESSES_MAX).collect())
+        find()
     });
-    lookup.await.map_err(|_| failed())?.map_err(|_| failed())
+    found.await.map_err(|_| failed())?.map_err(|_| failed())
 }
 
 /// A connection, encrypted or not.

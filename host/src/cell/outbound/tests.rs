@@ -1,13 +1,17 @@
 //! What goes over the wire once an address was found good. That only good addresses are reached is tested from outside, in
 //! `tests/sandbox/proxy.rs`: there every address of this machine must be refused.
 
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::{Origin, exchange};
+use super::{Origin, exchange, look_up};
 use crate::limit;
 
 fn request(body: &'static [u8]) -> Request<WasiBody> {
@@ -75,4 +79,33 @@ async fn a_flood_from_outside_ends() {
     };
     let (_, error) = tokio::join!(serve(theirs, head, flood), reading);
     assert!(matches!(error, Error::HttpResponseBodySize(Some(_))), "{error:?}");
+}
+
+/// A silent name server keeps its threads, however soon the cells give up; it gets no more of them.
+#[tokio::test]
+async fn silent_name_servers_take_so_many_threads_and_no_more() {
+    let places = Arc::new(Semaphore::new(limit::OUTBOUND_LOOKUPS_MAX));
+    let (asked, questions) = mpsc::channel();
+    let mut silences = Vec::new();
+    let soon = Duration::from_millis(20);
+    for number in 0..2 * limit::OUTBOUND_LOOKUPS_MAX {
+        let (speaks, silence) = mpsc::channel::<()>();
+        silences.push(speaks);
+        let asked = asked.clone();
+        let silent = look_up(&places, move || {
+            asked.send(number).unwrap();
+            silence.recv().ok();
+            Ok(Vec::new())
+        });
+        assert!(tokio::time::timeout(soon, silent).await.is_err(), "the call of look-up {number} gives up");
+    }
+    let waiting: Vec<_> = questions.try_iter().collect();
+    assert_eq!(waiting, (0..limit::OUTBOUND_LOOKUPS_MAX).collect::<Vec<_>>(), "those who gave up before are not asked");
+    assert_eq!(places.available_permits(), 0);
+    // Passwords and compilations use the same threads.
+    assert_eq!(tokio::task::spawn_blocking(|| 7).await.unwrap(), 7);
+
+    let answered = async { look_up(&places, || Ok(vec![([192, 0, 2, 1], 443).into()])).await.ok().unwrap() };
+    let (answered, ()) = tokio::join!(answered, async { drop(silences) });
+    assert_eq!(answered.len(), 1, "once one speaks, the next is asked");
 }

@@ -1,0 +1,75 @@
+//! Components are compiled in a process of their own: what it says reaches the author as ever, and how it ends reaches
+//! nobody else.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use suite::cell::Guest;
+use suite::database::Backend;
+use suite::kernel::{TestKernel, program, text};
+
+async fn compiling_by(compiler: &Path) -> TestKernel {
+    let compiler = Some(compiler.to_owned());
+    TestKernel::start_with(Backend::Sqlite, |config| config.compiler = compiler).await
+}
+
+/// The probe with bytes that only the compiler looks at: a function that leaves nothing where a number is promised.
+fn broken() -> Guest {
+    let component = wat::parse_str("(component (core module (func (result i32))))").expect("text of a component");
+    Guest { component, ..Guest::probe() }.version("1.0.1")
+}
+
+/// A program that ends as `script` says, whatever it is asked for.
+fn ending(test: &TestKernel, script: &str) -> PathBuf {
+    let path = test.config().data_dir.join("compiler");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn a_component_is_compiled_by_another_process() {
+    let test = compiling_by(&program()).await;
+    let olga = test.owner().await;
+    Guest::probe().install(&olga).await;
+    test.anonymous().get("/probe/ping").await.done(200);
+
+    let here = TestKernel::start(Backend::Sqlite).await;
+    let expected = broken().upload(&here.owner().await, "").await.refused(422, "CELL_REJECTED");
+    let problem = broken().upload(&olga, "").await.refused(422, "CELL_REJECTED");
+    assert_eq!(problem["reasons"], expected["reasons"], "an author reads the same wherever it was compiled");
+    assert!(text(&problem["reasons"][0]["message"]).contains("type mismatch"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_compiler_that_is_stopped_refuses_its_component_only() {
+    let mut test = TestKernel::start(Backend::Sqlite).await;
+    Guest::probe().install(&test.owner().await).await;
+    for (script, says) in [
+        ("kill -9 $$", "signal: 9"),
+        ("cat >/dev/null; kill -6 $$", "signal: 6"),
+        ("exit 3", "exit status: 3"),
+        ("cat >/dev/null; echo aibos: too odd >&2; exit 1", ": too odd"),
+        // What it wrote is no code of this engine.
+        ("cat >/dev/null; echo code", "not valid"),
+    ] {
+        let compiler = ending(&test, script);
+        test.stop().await;
+        test.start_again(|config| config.compiler = Some(compiler)).await;
+        let olga = test.owner().await;
+        let other = Guest { component: Guest::finance("ledger").component, ..Guest::probe() }.version("1.0.1");
+        let problem = other.upload(&olga, "").await.refused(422, "CELL_REJECTED");
+        let message = text(&problem["reasons"][0]["message"]);
+        assert!(message.contains(says), "{script}: {message}");
+        assert!(!message.contains("aibos:"), "{message}");
+        test.anonymous().get("/probe/ping").await.done(200);
+    }
+}
+
+#[tokio::test]
+async fn without_another_process_it_is_compiled_here() {
+    let test = compiling_by(Path::new("/nonexistent/aibos")).await;
+    Guest::probe().install(&test.owner().await).await;
+    test.anonymous().get("/probe/ping").await.done(200);
+}
