@@ -22,4 +22,5 @@ mod traces;
 mod unit_of_work;
 mod usage;
 pub(crate) mod variant;
+mod warm;
 mod wasi;

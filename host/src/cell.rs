@@ -1,4 +1,5 @@
-//! Loads and runs cells: sandboxed WebAssembly components, each call metered, limited and thrown away.
+//! Loads and runs cells: sandboxed WebAssembly components, each call metered, limited and thrown away,
+//! or kept warm where the manifest asks for it.
 
 pub mod binding;
 pub mod capability;
@@ -28,3 +29,4 @@ pub mod store;
 pub mod supervisor;
 pub mod translate;
 pub mod version;
+pub mod warm;

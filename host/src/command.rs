@@ -5,7 +5,6 @@ pub mod backup;
 pub mod cell;
 pub mod chaos;
 pub mod client;
-pub mod compile;
 pub mod dev;
 pub mod lifecycle;
 pub mod migrate;
@@ -20,8 +19,6 @@ pub mod verify;
 use clap::{Parser, Subcommand};
 
 pub use output::Failure;
-
-use crate::cell::compiled::apart;
 
 /// AI-BOS Kernel: runs finance cells as sandboxed WebAssembly components next to the books.
 #[derive(Debug, Parser)]
@@ -55,9 +52,6 @@ enum Command {
     Backup(backup::Backup),
     /// Prove every invariant of the stored data, and name the first violation.
     Verify(verify::Verify),
-    /// Compile one component from the standard input: what the kernel starts for each upload.
-    #[command(name = apart::COMMAND, hide = true)]
-    Compile(compile::Compile),
 }
 
 /// Runs a command. The failure's text says what was wrong and what to do; the exit code is 1.
@@ -72,6 +66,5 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Audit(command) => Box::pin(command.run()).await,
         Command::Backup(command) => command.run().await,
         Command::Verify(command) => Box::pin(command.run()).await,
-        Command::Compile(command) => command.run(),
     }
 }

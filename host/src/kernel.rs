@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::task::JoinHandle;
@@ -308,6 +308,8 @@ impl Kernel {
         let _one_at_a_time = self.registry.refreshing.lock().await;
         let catalog = self.registry.snapshot(&self.storage, self.config.chaos).await?;
         self.live.store(Arc::new(Live::new(catalog)));
+        // What a guest kept in mind may rest on a setting, a secret or a version of before.
+        self.registry.warm.clear();
         Ok(())
     }
 
@@ -323,6 +325,7 @@ impl Kernel {
         }
         self.write_storms(Ending::All).await;
         self.write_usage().await;
+        self.registry.warm.clear();
         drop(self.committer.swap(None));
         let committing = self.committing.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = committing
@@ -348,6 +351,7 @@ async fn keep_house(kernel: Weak<Kernel>) {
         kernel.write_storms(Ending::Closed).await;
         kernel.write_usage().await;
         kernel.sweep().await;
+        kernel.registry.warm.sweep(Instant::now());
         kernel.seal_audit().await;
     }
 }

@@ -36,7 +36,9 @@ pub const CONFLICT_ATTEMPTS_MAX: u32 = 16;
 pub const READS_MAX: usize = 10_000;
 
 /// Keys of one statement that reads for several requests: enough to gather a crowd, and no reply waits for a long one.
-pub const GATHERED_KEYS_MAX: usize = 256;
+pub const GATHERED_KEYS_MAX: usize = 128;
+/// Keys of one request that gather with others; who reads more has a statement of its own.
+pub const GATHERED_KEYS_EACH_MAX: usize = 16;
 /// Reading connections to `PostgreSQL`. A server admits 100 by default, and several kernels share it.
 pub const POSTGRES_READERS_MAX: u32 = 16;
 /// Reading connections to `SQLite`; each is a thread that keeps a core busy.
@@ -136,8 +138,18 @@ pub const USAGE_ACCOUNTS_PER_UNIT: usize = 200;
 pub const WASI_BODY_CHUNK_BYTES: usize = 16 * 1024;
 /// Bytes of one set of headers in the standard world, the request's own included.
 pub const WASI_FIELD_BYTES_MAX: usize = 64 * 1024;
+/// Calls of one warm instance: what a guest loses with each call, however little, is given back by then.
+pub const WARM_CALLS_MAX: u32 = 1_000_000;
+/// Instances that rest between two calls, of all cells: a part of the pool, which those that run need.
+pub const WARM_INSTANCES_MAX: usize = 512;
+/// Linear memory of resting instances, in bytes.
+pub const WARM_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// How long an instance rests before it is ended.
+pub const WARM_REST_MAX: Duration = Duration::from_secs(10);
 /// Processor time of one compilation, in seconds: 18 MB of Python take some 20.
 pub const COMPILE_CPU_SECONDS_MAX: u64 = 240;
+/// Time of one compilation on the wall: on a busy machine it has a tenth of a core.
+pub const COMPILE_TIMEOUT: Duration = Duration::from_mins(30);
 /// Memory of one compilation, in bytes: 18 MB of Python take less than one GiB.
 pub const COMPILE_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Names that are looked up at once, for all cells: each takes a thread, for as long as the name server is silent.

@@ -103,6 +103,14 @@ impl Storage {
         in_time(limit::ANSWER_TIMEOUT, async { on_backend!(self, backend => backend.read(keys).await) }).await
     }
 
+    /// The same for a request among many: reads of few keys gather in common statements.
+    pub async fn read_gathered(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, StorageError> {
+        if keys.len() > limit::GATHERED_KEYS_EACH_MAX {
+            return self.read(keys).await;
+        }
+        in_time(limit::ANSWER_TIMEOUT, async { on_backend!(self, backend => backend.read_gathered(keys).await) }).await
+    }
+
     /// The entries of a range in key order, in one snapshot.
     pub async fn scan(&self, scan: &Scan) -> Result<Vec<Entry>, StorageError> {
         in_time(limit::ANSWER_TIMEOUT, async { on_backend!(self, backend => backend.scan(scan).await) }).await

@@ -193,12 +193,15 @@ async fn cells(kernel: &Arc<Kernel>, concurrency: u32) {
         installed.map_err(|failure| failure.0).expect("a cell is installed");
     }
     let built = "target/wasm32-wasip2/release/examples";
-    for (name, file) in [("cell", "quote_cell"), ("proxy", "quote_proxy")] {
+    let warm = "[limits]\ninstance = { warm = 100000 }\n";
+    let kinds = [("cell", "quote_cell", ""), ("proxy", "quote_proxy", "")];
+    let warm = kinds.map(|(name, file, _)| (if name == "cell" { "cell-warm" } else { "proxy-warm" }, file, warm));
+    for (name, file, limits) in kinds.into_iter().chain(warm) {
         let component = std::fs::read(format!("{built}/{file}.wasm")).expect("tests/bench/run builds it");
         let manifest = format!(
             "[cell]\nname = \"bench-{name}\"\nversion = \"1.0.0\"\ndescription = \"A quote.\"\npermission = \"{PERMISSION}\"\n\
              [[trigger.http]]\nroute = \"/bench/{name}\"\nmethods = [\"POST\"]\npermission = \"{PERMISSION}\"\n\
-             idempotency = \"none\"\naudit = \"effects\"\n"
+             idempotency = \"none\"\naudit = \"effects\"\n{limits}"
         );
         let installed = seed::install(kernel, &manifest, &component, None).await;
         installed.map_err(|failure| failure.0).expect("a cell is installed");

@@ -18,6 +18,7 @@ use super::outside::Outside;
 use super::pattern::Pattern;
 use super::supervisor::{Pass, Refused, Side, Supervisor, Trial};
 use super::version::CellVersion;
+use super::warm::Warm;
 use crate::context::Context;
 use crate::event;
 use crate::id::{RouteId, TenantId};
@@ -189,6 +190,8 @@ pub struct Catalog {
     pub given: Arc<Given>,
     /// What cells reach outside.
     pub outside: Arc<Outside>,
+    /// Instances that rest between two calls: the same of every snapshot.
+    pub warm: Arc<Warm>,
 }
 
 impl Catalog {

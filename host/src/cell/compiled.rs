@@ -300,8 +300,8 @@ impl Compiler {
         match apart::compile(self.apart.as_deref()?, wasm).await {
             Ok(code) => Some(Ok(code)),
             Err(apart::Failure::Refused(error)) => Some(Err(error)),
-            Err(apart::Failure::NotStarted(cause)) => {
-                tracing::warn!(%cause, "no process to compile in; compiling in this one slows down serving");
+            Err(apart::Failure::Interrupted(cause)) => {
+                tracing::warn!(cause, "no process to compile in; compiling in this one slows down serving");
                 None
             }
         }

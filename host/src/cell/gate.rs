@@ -14,11 +14,12 @@ use super::outcome::Outcome;
 use crate::id::{CorrelationId, TenantId};
 use crate::limit;
 
-/// How many calls of a cell run at once. A tenant gets three of four slots at most, so that one that fills the cell leaves
-/// room for the others.
+/// How many calls of a cell are under way, and how many of them run. A call has a place from its first attempt to its
+/// commit, and a slot while its guest runs, so that who waits for a commit keeps nobody from running. A tenant gets three of
+/// four at most, so that one that fills the cell leaves room for the others.
 #[derive(Debug)]
 pub struct Gate {
-    slots: Arc<Semaphore>,
+    all: Room,
     slots_max: u32,
     waiting: AtomicU32,
     tenants: Mutex<HashMap<Option<TenantId>, Arc<Line>>>,
@@ -27,8 +28,22 @@ pub struct Gate {
 /// The calls of one tenant.
 #[derive(Debug)]
 struct Line {
-    slots: Arc<Semaphore>,
+    room: Room,
     waiting: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Room {
+    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
+}
+
+/// The right to be under way, until it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    line: Arc<Line>,
+    _own: OwnedSemaphorePermit,
+    _cells: OwnedSemaphorePermit,
 }
 
 /// The right to run, until it is dropped.
@@ -79,8 +94,11 @@ pub struct Counters {
     pub restarts: u64,
 }
 
-/// Calls that may wait for each slot; more are refused at once instead of piling up.
-const QUEUE_PER_SLOT: u32 = 8;
+/// Calls under way for each slot: one that runs, and some that wait for their commit or run again. They hold memory.
+const PLACES_PER_SLOT: u32 = 4;
+
+/// Calls that may wait for each slot before they have a place; more are refused at once instead of piling up.
+const QUEUE_PER_SLOT: u32 = 5;
 
 /// All slots are taken, and the queue is full or the caller's time is up.
 #[derive(Debug)]
@@ -111,45 +129,64 @@ fn share(slots: u32) -> u32 {
     slots - slots / 4
 }
 
+impl Room {
+    fn of(slots: u32) -> Self {
+        let semaphore = |permits: u32| Arc::new(Semaphore::new(permits as usize));
+        Self { places: semaphore(slots.saturating_mul(PLACES_PER_SLOT)), slots: semaphore(slots) }
+    }
+}
+
 impl Gate {
     /// A gate of so many slots.
     #[must_use]
     pub fn new(concurrency: u32) -> Self {
         Self {
-            slots: Arc::new(Semaphore::new(concurrency as usize)),
+            all: Room::of(concurrency),
             slots_max: concurrency,
             waiting: AtomicU32::new(0),
             tenants: Mutex::default(),
         }
     }
 
-    /// Waits for a slot until the deadline.
-    pub async fn enter(&self, tenant: Option<TenantId>, deadline: Instant) -> Result<Slot, Overloaded> {
+    /// Waits for a place until the deadline.
+    pub async fn enter(&self, tenant: Option<TenantId>, deadline: Instant) -> Result<Place, Overloaded> {
         let line = self.line(tenant);
-        let free = |slots: &Arc<Semaphore>| Arc::clone(slots).try_acquire_owned().ok();
-        if let Some(own) = free(&line.slots)
-            && let Some(cells) = free(&self.slots)
+        let free = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_owned().ok();
+        if let Some(own) = free(&line.room.places)
+            && let Some(cells) = free(&self.all.places)
         {
-            return Ok(Slot { _own: own, _cells: cells });
+            return Ok(Place { line, _own: own, _cells: cells });
         }
         let _queued = Queued::join(&self.waiting, self.slots_max.saturating_mul(QUEUE_PER_SLOT))?;
         let _in_line = Queued::join(&line.waiting, share(self.slots_max).saturating_mul(QUEUE_PER_SLOT))?;
         let wait = async {
-            let own = Arc::clone(&line.slots).acquire_owned().await.ok()?;
-            let cells = Arc::clone(&self.slots).acquire_owned().await.ok()?;
+            let own = Arc::clone(&line.room.places).acquire_owned().await.ok()?;
+            let cells = Arc::clone(&self.all.places).acquire_owned().await.ok()?;
+            Some((own, cells))
+        };
+        let waited = tokio::time::timeout_at(deadline.into(), wait).await.ok().flatten();
+        let (own, cells) = waited.ok_or(Overloaded)?;
+        Ok(Place { line: Arc::clone(&line), _own: own, _cells: cells })
+    }
+
+    /// Waits for a slot until the deadline, in the order of asking.
+    pub async fn run(&self, place: &Place, deadline: Instant) -> Result<Slot, Overloaded> {
+        let wait = async {
+            let own = Arc::clone(&place.line.room.slots).acquire_owned().await.ok()?;
+            let cells = Arc::clone(&self.all.slots).acquire_owned().await.ok()?;
             Some(Slot { _own: own, _cells: cells })
         };
         tokio::time::timeout_at(deadline.into(), wait).await.ok().flatten().ok_or(Overloaded)
     }
 
     fn line(&self, tenant: Option<TenantId>) -> Arc<Line> {
-        let share = share(self.slots_max) as usize;
+        let share = share(self.slots_max);
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         if tenants.len() >= TENANTS_KEPT && !tenants.contains_key(&tenant) {
-            // Who waits holds its line, who runs a permit of it.
-            tenants.retain(|_, line| Arc::strong_count(line) > 1 || line.slots.available_permits() < share);
+            // Who waits or is under way holds its line.
+            tenants.retain(|_, line| Arc::strong_count(line) > 1);
         }
-        let line = || Arc::new(Line { slots: Arc::new(Semaphore::new(share)), waiting: AtomicU32::new(0) });
+        let line = || Arc::new(Line { room: Room::of(share), waiting: AtomicU32::new(0) });
         Arc::clone(tenants.entry(tenant).or_insert_with(line))
     }
 
@@ -162,7 +199,7 @@ impl Gate {
     /// Calls that run now.
     #[must_use]
     pub fn running(&self) -> u32 {
-        let free = u32::try_from(self.slots.available_permits()).unwrap_or(u32::MAX);
+        let free = u32::try_from(self.all.slots.available_permits()).unwrap_or(u32::MAX);
         self.slots_max.saturating_sub(free)
     }
 }
@@ -218,22 +255,45 @@ mod tests {
 
     use super::*;
 
+    /// A place and a slot.
+    async fn begin(gate: &Gate, tenant: Option<TenantId>, deadline: Instant) -> Result<(Place, Slot), Overloaded> {
+        let place = gate.enter(tenant, deadline).await?;
+        let slot = gate.run(&place, deadline).await?;
+        Ok((place, slot))
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_commit_lets_others_run_but_not_for_ever() {
+        let gate = Gate::new(4);
+        let soon = || Instant::now() + Duration::from_millis(10);
+        let mut committing = Vec::new();
+        while let Ok((place, slot)) = begin(&gate, None, soon()).await {
+            drop(slot);
+            committing.push(place);
+        }
+        assert_eq!((committing.len(), gate.running()), (12, 0), "three of four slots, four places each");
+        let again = gate.run(&committing[0], soon()).await;
+        assert!(again.is_ok(), "who has a place runs again without a queue");
+        committing.pop();
+        assert!(begin(&gate, None, soon()).await.is_ok());
+    }
+
     #[tokio::test]
     async fn a_tenant_leaves_slots_for_the_others() {
         let gate = Gate::new(8);
         let [flood, calm] = [1, 2].map(|number| Some(TenantId(Uuid::from_u128(number))));
         let soon = || Instant::now() + Duration::from_millis(10);
         let mut running = Vec::new();
-        while let Ok(slot) = gate.enter(flood, soon()).await {
+        while let Ok(slot) = begin(&gate, flood, soon()).await {
             running.push(slot);
         }
         assert_eq!((running.len(), gate.running()), (6, 6));
-        let others = [gate.enter(calm, soon()).await, gate.enter(None, soon()).await];
+        let others = [begin(&gate, calm, soon()).await, begin(&gate, None, soon()).await];
         assert!(others.iter().all(Result::is_ok));
-        assert!(gate.enter(calm, soon()).await.is_err(), "now all slots are taken");
+        assert!(begin(&gate, calm, soon()).await.is_err(), "now all slots are taken");
         running.pop();
-        assert!(gate.enter(calm, soon()).await.is_ok());
-        assert!(gate.enter(flood, soon()).await.is_ok());
+        assert!(begin(&gate, calm, soon()).await.is_ok());
+        assert!(begin(&gate, flood, soon()).await.is_ok());
     }
 
     #[tokio::test]
@@ -241,8 +301,9 @@ mod tests {
         let gate = Gate::new(4);
         let flood = Some(TenantId(Uuid::from_u128(1)));
         let until = Instant::now() + Duration::from_millis(100);
-        let running = [gate.enter(flood, until).await, gate.enter(flood, until).await, gate.enter(flood, until).await];
-        let waiting: Vec<_> = (0..40).map(|_| gate.enter(flood, until)).collect();
+        let running =
+            [begin(&gate, flood, until).await, begin(&gate, flood, until).await, begin(&gate, flood, until).await];
+        let waiting: Vec<_> = (0..40).map(|_| begin(&gate, flood, until)).collect();
         let begun = Instant::now();
         let refused = futures_util::future::join_all(waiting.into_iter().map(async |waiting| {
             let outcome = waiting.await;
@@ -252,6 +313,6 @@ mod tests {
         assert!(refused.iter().all(|(refused, _)| *refused));
         assert_eq!(refused.iter().filter(|(_, at_once)| *at_once).count(), 40 - 24);
         drop(running);
-        assert!(gate.enter(flood, Instant::now()).await.is_ok());
+        assert!(begin(&gate, flood, Instant::now() + Duration::from_millis(10)).await.is_ok());
     }
 }

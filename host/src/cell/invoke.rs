@@ -1,10 +1,10 @@
-//! Runs one call of a cell: a fresh instance, its fuel, its deadline, and the judgement of how it ended.
+//! Runs one call of a cell: a fresh instance or a warm one, its fuel, its deadline, and the judgement of how it ended.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use wasmtime::component::TypedFunc;
+use wasmtime::component::{Instance, TypedFunc};
 use wasmtime::{Store, UpdateDeadline};
 
 use super::binding::aibos::cell::health::Status;
@@ -56,7 +56,10 @@ pub async fn handle(invocation: Invocation, request: Request) -> Ended<Response>
     let (tree, bytes_in) = (Arc::clone(&invocation.tree), request.body.len() as u64);
     let mut ended = run(invocation, Purpose::Handle, failure, move |store, version| {
         Box::pin(async move {
-            let instance = version.instance.instantiate_async(&mut *store).await?;
+            let instance = match store.data().instance {
+                Some(instance) => instance,
+                None => instantiate(store, &version).await?,
+            };
             strike(store).await?;
             match version.world {
                 World::Typed { handle, .. } => {
@@ -83,7 +86,7 @@ pub async fn health(invocation: Invocation) -> Ended<Status> {
     let unhealthy = || Status::Unhealthy;
     run(invocation, Purpose::Health, unhealthy, |store, version| {
         Box::pin(async move {
-            let instance = version.instance.instantiate_async(&mut *store).await?;
+            let instance = instantiate(store, &version).await?;
             strike(store).await?;
             let check = match version.world {
                 World::Typed { handle, health } => {
@@ -129,12 +132,21 @@ where
     let Invocation { version, tree, caller, depth, fuel, deadline } = invocation;
     let course = Arc::clone(&tree.course);
     let fault = tree.catalog.faults(&version.name, &tree.context);
-    let engine = version.instance.engine().clone();
-    let data = CellStore::new(tree, Arc::clone(&version), caller, depth, deadline, fault, purpose);
-    let mut store = match arm(&engine, data, fuel, course) {
-        Ok(store) => store,
-        Err(error) => return Ended { result: Err(Outcome::of_error(error)), fuel_used: 0, fuel_charged: 0 },
+    let stay = match purpose {
+        Purpose::Handle => tree.catalog.warm.stay(&version, tree.context.actor.tenant()),
+        Purpose::Health => None,
     };
+    let warm = stay.and_then(|stay| tree.catalog.warm.take(&version, stay));
+    let (mut store, stay) = if let Some((mut store, stay)) = warm {
+        store.data_mut().begin_again(tree, caller, depth, deadline, fault);
+        (store, Some(stay))
+    } else {
+        let data = CellStore::new(tree, Arc::clone(&version), caller, depth, deadline, fault, purpose);
+        (Store::new(version.instance.engine(), data), stay)
+    };
+    if let Err(error) = arm(&mut store, fuel, course) {
+        return Ended { result: Err(Outcome::of_error(error)), fuel_used: 0, fuel_charged: 0 };
+    }
     // The epoch stops guest code; the timer wakes a host call that waits. A little later, so that the epoch comes first.
     let patience = deadline.saturating_duration_since(Instant::now()) + 2 * super::engine::TICK;
     let called = async {
@@ -145,7 +157,9 @@ where
         store.data_mut().meet(FaultPlace::Return).await?;
         Ok::<T, wasmtime::Error>(value)
     };
-    let result = match tokio::time::timeout(patience, called).await {
+    let called = tokio::time::timeout(patience, called).await;
+    let returned = matches!(called, Ok(Ok(_)));
+    let result = match called {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) if matches!(error.downcast_ref::<Stop>(), Some(Stop::Failure)) => Ok(failure()),
         Ok(Err(error)) => Err(Outcome::of_error(error)),
@@ -159,7 +173,7 @@ where
     if purpose == Purpose::Handle {
         let host_calls = data.counted();
         data.tree.spend(Spent {
-            version,
+            version: Arc::clone(&version),
             outcome,
             depth,
             fuel_granted: fuel,
@@ -171,17 +185,22 @@ where
             bytes_out: 0,
         });
     }
+    if let Some(stay) = stay.filter(|_| returned) {
+        let (warm, nobody) = (Arc::clone(&data.tree.catalog.warm), Arc::new(data.tree.of_nobody()));
+        warm.keep(&version, store, stay, nobody);
+    }
     Ended { result, fuel_used, fuel_charged }
 }
 
-/// A store with its limits, its fuel and its deadline.
-fn arm(
-    engine: &wasmtime::Engine,
-    data: CellStore,
-    fuel: u64,
-    course: Arc<Course>,
-) -> wasmtime::Result<Store<CellStore>> {
-    let mut store = Store::new(engine, data);
+/// Makes the instance of a store.
+async fn instantiate(store: &mut Store<CellStore>, version: &CellVersion) -> wasmtime::Result<Instance> {
+    let instance = version.instance.instantiate_async(&mut *store).await?;
+    store.data_mut().instance = Some(instance);
+    Ok(instance)
+}
+
+/// Gives a store its limits, its fuel and its deadline.
+fn arm(store: &mut Store<CellStore>, fuel: u64, course: Arc<Course>) -> wasmtime::Result<()> {
     store.limiter(|data| data);
     store.set_fuel(fuel)?;
     store.epoch_deadline_callback(move |mut store| {
@@ -201,7 +220,7 @@ fn arm(
     store.set_epoch_deadline(1);
     // More than the largest request or value that crosses at once; the default of 128 MiB would be the host's memory.
     store.set_hostcall_fuel(limit::HOST_CALL_BYTES_MAX);
-    Ok(store)
+    Ok(())
 }
 
 /// Lets the faults of the start strike at the guest's first instruction: without fuel, or because its epoch deadline is now.

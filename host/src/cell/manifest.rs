@@ -167,6 +167,17 @@ pub enum Instance {
     },
 }
 
+impl Instance {
+    /// Calls that one instance may answer; none when each call has its own.
+    #[must_use]
+    pub fn warm(&self) -> Option<u32> {
+        match self {
+            Self::Named(Fresh::Fresh) => None,
+            Self::Warm { warm } => Some(*warm),
+        }
+    }
+}
+
 /// The word `fresh`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -312,6 +323,12 @@ impl Manifest {
             if !(1..=most).contains(&value) {
                 faults.push(format!("[limits] {name} = {value}: must be between 1 and {most}"));
             }
+        }
+        if let Some(calls) = limits.instance.warm()
+            && !(1..=limit::WARM_CALLS_MAX).contains(&calls)
+        {
+            let most = limit::WARM_CALLS_MAX;
+            faults.push(format!("[limits] instance = {{ warm = {calls} }}: must be between 1 and {most}"));
         }
     }
 

@@ -202,6 +202,7 @@ impl Grant {
                 None => self.public_addresses(&origin).await?,
             };
             self.tree.reached_out.store(true, Ordering::Relaxed);
+            self.tree.work.assume_nothing();
             connect(outside, &origin, &addresses).await
         };
         let transport =

@@ -3,6 +3,7 @@
 //! it is one path: its effect goes by its status.
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::request::Builder;
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue};
@@ -53,12 +54,13 @@ pub async fn answer(
             }
         }
     }
+    // What the guest finished just before it returned is there by now.
+    if let Some(response) = collected.map(Ok).or_else(|| (&mut collecting).now_or_never()) {
+        return Ok(response?);
+    }
     // Whatever the guest still holds of its reply ends it.
     store.data_mut().release();
-    match collected {
-        Some(response) => Ok(response),
-        None => Ok(collecting.await?),
-    }
+    Ok(collecting.await?)
 }
 
 /// The request as the guest sees it.

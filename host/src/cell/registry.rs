@@ -17,6 +17,7 @@ use super::rejection::Reason;
 use super::signature::TrustedKeys;
 use super::supervisor::{Side, Supervisor, Trial};
 use super::version::{CellVersion, VersionRecord, digest_of};
+use super::warm::Warm;
 use crate::config::Chaos;
 use crate::id::TenantId;
 use crate::limit;
@@ -41,6 +42,8 @@ pub struct Registry {
     pub vault: Vault,
     /// What cells reach outside.
     pub outside: Arc<Outside>,
+    /// Instances that rest between two calls.
+    pub warm: Arc<Warm>,
     /// One refresh at a time: a slow one must not overwrite a newer snapshot.
     pub refreshing: tokio::sync::Mutex<()>,
 }
@@ -133,7 +136,8 @@ impl Registry {
     /// Builds the snapshot from the records. A version that does not load any more is left out and logged: its neighbours
     /// must serve.
     pub async fn snapshot(&self, storage: &Storage, chaos: Chaos) -> Result<Catalog, StorageError> {
-        let mut catalog = Catalog { outside: Arc::clone(&self.outside), ..Catalog::default() };
+        let mut catalog =
+            Catalog { outside: Arc::clone(&self.outside), warm: Arc::clone(&self.warm), ..Catalog::default() };
         let records = read_all::<CellRecord>(storage, "cell/").await?;
         self.forget_all_but(&records);
         let mut loading = stream::iter(records)

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
@@ -17,19 +18,25 @@ use super::store::Tree;
 use super::version::CellVersion;
 use crate::limit;
 
-/// Standard output or standard error of one invocation.
+/// Standard output or standard error of an instance.
 #[derive(Clone)]
 pub struct Printer {
     version: Arc<CellVersion>,
-    tree: Arc<Tree>,
+    /// The request that it works for now.
+    tree: Arc<ArcSwap<Tree>>,
     level: Level,
 }
 
 impl Printer {
-    /// For an invocation.
+    /// For an instance.
     #[must_use]
     pub fn new(version: &Arc<CellVersion>, tree: &Arc<Tree>) -> Self {
-        Self { version: Arc::clone(version), tree: Arc::clone(tree), level: Level::Info }
+        Self { version: Arc::clone(version), tree: Arc::new(ArcSwap::new(Arc::clone(tree))), level: Level::Info }
+    }
+
+    /// From now on it works for another request.
+    pub fn turn_to(&self, tree: &Arc<Tree>) {
+        self.tree.store(Arc::clone(tree));
     }
 
     /// The same, of another level.
@@ -39,9 +46,9 @@ impl Printer {
     }
 
     fn print(&self, line: &[u8]) {
-        let line = line.trim_ascii_end();
-        if !line.is_empty() && self.tree.printed_lines.fetch_add(1, Ordering::Relaxed) < limit::PRINTED_LINES_MAX {
-            log::emit(&self.version, &self.tree, self.level, &String::from_utf8_lossy(line));
+        let (line, tree) = (line.trim_ascii_end(), self.tree.load());
+        if !line.is_empty() && tree.printed_lines.fetch_add(1, Ordering::Relaxed) < limit::PRINTED_LINES_MAX {
+            log::emit(&self.version, &tree, self.level, &String::from_utf8_lossy(line));
         }
     }
 }

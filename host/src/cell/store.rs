@@ -1,4 +1,5 @@
-//! What one invocation carries: its limits, its deadline, its place in the tree of calls. Dropped with its instance.
+//! What one invocation carries: its limits, its deadline, its place in the tree of calls. Dropped with its instance, or made
+//! new for the next call of a warm one.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -6,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use wasmtime::ResourceLimiter;
+use wasmtime::component::Instance;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -94,6 +96,13 @@ impl Tree {
             spent: Mutex::default(),
             revealed: Mutex::default(),
         }
+    }
+
+    /// A tree of no request, for what rests between two.
+    #[must_use]
+    pub fn of_nobody(&self) -> Self {
+        let context = Context::operator(&self.context.clock);
+        Self::new(context, Arc::new(self.work.of_nobody()), Arc::default(), Arc::default())
     }
 
     /// Remembers that a cell revealed a secret: audited once for each name, whatever becomes of the request.
@@ -220,6 +229,11 @@ pub struct CellStore {
     pub by_interface: Vec<(&'static str, u32)>,
     /// The door to the outside.
     pub outbound: Outbound,
+    /// The guest, once it is made.
+    pub instance: Option<Instance>,
+    /// Whether something was taken from the guest that it may still count on: such an instance has no other call.
+    pub spent: bool,
+    printer: Printer,
     wasi_calls: u32,
     memory_bytes: usize,
 }
@@ -240,7 +254,7 @@ impl CellStore {
         let wasi = WasiCtx::builder()
             .max_random_size(limit::WASI_RANDOM_BYTES_MAX)
             .stdout(printer.clone().at(Level::Info))
-            .stderr(printer.at(Level::Warn))
+            .stderr(printer.clone().at(Level::Warn))
             .build();
         Self {
             wasi,
@@ -257,9 +271,47 @@ impl CellStore {
             host_calls: 0,
             by_interface: Vec::new(),
             outbound: Outbound::default(),
+            instance: None,
+            spent: false,
+            printer,
             wasi_calls: 0,
             memory_bytes: 0,
         }
+    }
+
+    /// The same guest for another call: all that belongs to a call is new, all that the guest has is as it left it.
+    pub fn begin_again(
+        &mut self,
+        tree: Arc<Tree>,
+        caller: Option<Arc<str>>,
+        depth: u32,
+        deadline: Instant,
+        fault: Armed,
+    ) {
+        self.printer.turn_to(&tree);
+        self.tree = tree;
+        self.caller = caller;
+        self.depth = depth;
+        self.deadline = deadline;
+        self.fault = fault;
+        self.struck = None;
+        self.host_calls = 0;
+        self.by_interface.clear();
+        self.wasi_calls = 0;
+    }
+
+    /// Lets go of the request, for `nobody`; answers whether the guest may have another call.
+    pub fn rest(&mut self, nobody: Arc<Tree>) -> bool {
+        let deadline = self.deadline;
+        self.begin_again(nobody, None, 0, deadline, Armed::default());
+        self.outbound = Outbound::default();
+        !self.spent && self.instance.is_some()
+    }
+
+    /// Bytes of linear memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
     }
 
     /// Begins a host call: counts it, and lets an armed fault strike.
@@ -311,9 +363,10 @@ impl CellStore {
         self.http()
     }
 
-    /// Drops every WASI resource of the guest.
+    /// Drops every WASI resource of the guest, which has no other call after that.
     pub fn release(&mut self) {
         self.table = resources();
+        self.spent = true;
     }
 
     /// What the guest holds handles to.

@@ -17,7 +17,7 @@ use super::supervise;
 use crate::audit::{AuditEntry, Outcome as AuditOutcome, Party};
 use crate::cell::binding::{Request, Response};
 use crate::cell::catalog::{ActiveCell, NotServing};
-use crate::cell::gate::Slot;
+use crate::cell::gate::Place;
 use crate::cell::invoke::{self, Invocation};
 use crate::cell::manifest::AuditRule;
 use crate::cell::outcome::{Outcome, own_failure};
@@ -77,7 +77,9 @@ enum Reads {
 struct Terms<'a> {
     /// Counters that are answered against their fresh values.
     decided: &'a HashSet<StateKey>,
-    deadline: Instant,
+    place: &'a Place,
+    /// How long it waits for a slot.
+    wait_until: Instant,
     reads: Reads,
 }
 
@@ -88,6 +90,8 @@ enum Attempt {
     Again(Vec<StateKey>),
     /// It would have to run again, but it has asked something outside, which is never done twice.
     Never,
+    /// It did not run: others did, for all the time that there was.
+    NoSlot,
 }
 
 impl Attempt {
@@ -141,6 +145,7 @@ async fn run_on(
 ) -> Result<HttpResponse, CallError> {
     let (target, tenant) = (&call.route.target, call.context.actor.tenant());
     let mut pass = Some(cell.admit(tenant, kernel.clock.now()).map_err(|refused| refused_by(cell, refused))?);
+    let place = cell.gate.enter(tenant, Instant::now() + cell.timeout()).await.map_err(|_| overloaded(cell))?;
     let mut decided = HashSet::new();
     // A read needs no turn: after the same attempts it reads one state of the database.
     let lane = kernel.gateway.lane(tenant, &target.cell).filter(|_| !call.method.is_safe());
@@ -160,12 +165,15 @@ async fn run_on(
         }
         // Who kept meeting changes between its reads gets them all from one state of the database.
         let reads = if attempt < ATTEMPTS_AT_ONCE { Reads::Newest } else { Reads::Pinned };
-        let terms = Terms { decided: &decided, deadline, reads };
+        // Nothing has happened before the first; later ones have a place already, and end with the call.
+        let wait_until = if attempt == 0 { deadline.min(Instant::now() + cell.timeout()) } else { deadline };
+        let terms = Terms { decided: &decided, place: &place, wait_until, reads };
         let attempted = Box::pin(call.attempt(kernel, cell, &mut pass, reply_key, terms));
         match attempted.await? {
             Attempt::Reply(response) => return Ok(response),
             Attempt::Again(bounds) => decided.extend(bounds),
-            Attempt::Never => break,
+            Attempt::NoSlot if attempt == 0 => return Err(overloaded(cell)),
+            Attempt::NoSlot | Attempt::Never => break,
         }
     }
     metrics::counter!("cell_conflicts_total", "cell" => target.cell.to_string()).increment(1);
@@ -202,7 +210,7 @@ impl CellCall {
         {
             return self.replay(&stored).map(Attempt::Reply);
         }
-        let (slot, deadline) = self.enter(cell, terms.deadline).await?;
+        let Ok(slot) = cell.gate.run(terms.place, terms.wait_until).await else { return Ok(Attempt::NoSlot) };
         let tree = self.tree(kernel, terms.decided, terms.reads).await?;
         let limits = &cell.version.manifest.limits;
         let invocation = Invocation {
@@ -211,7 +219,8 @@ impl CellCall {
             caller: None,
             depth: 1,
             fuel: limits.fuel,
-            deadline,
+            // Its own time, whatever it waited for before.
+            deadline: Instant::now() + cell.timeout(),
         };
         let ended = invoke::handle(invocation, self.request()).await;
         // Who waits for the commit keeps nobody from running.
@@ -264,16 +273,6 @@ impl CellCall {
                 Err(CallError::Failed(outcome))
             }
         }
-    }
-
-    /// Waits for a slot; the time of the attempt begins when there is one.
-    async fn enter(&self, cell: &ActiveCell, deadline: Instant) -> Result<(Slot, Instant), CallError> {
-        let in_time = || deadline.min(Instant::now() + cell.timeout());
-        let slot = cell.gate.enter(self.context.actor.tenant(), in_time()).await.map_err(|_| {
-            count_rejected(cell);
-            CallError::Overloaded
-        })?;
-        Ok((slot, in_time()))
     }
 
     fn request(&self) -> Request {
@@ -485,4 +484,9 @@ fn refused_by(cell: &ActiveCell, refused: NotServing) -> CallError {
 fn count_rejected(cell: &ActiveCell) {
     let name = metrics::SharedString::from(Arc::clone(&cell.version.name));
     metrics::histogram!("cell_invocation_duration_seconds", "cell" => name, "outcome" => "rejected").record(0.0);
+}
+
+fn overloaded(cell: &ActiveCell) -> CallError {
+    count_rejected(cell);
+    CallError::Overloaded
 }

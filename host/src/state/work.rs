@@ -98,6 +98,12 @@ impl Work {
         Self { storage, snapshot: None, read_bytes_max, inner: Mutex::new(Inner { decided, ..Inner::default() }) }
     }
 
+    /// Another one on the same storage, which nobody will finish.
+    #[must_use]
+    pub fn of_nobody(&self) -> Self {
+        Self::new(self.storage.clone())
+    }
+
     /// Reads everything from one state of the database from now on. What it only reads then belongs together; what it
     /// writes is checked at commit as ever.
     pub async fn pinned(mut self) -> Result<Self, WorkError> {
@@ -108,7 +114,7 @@ impl Work {
     async fn fetch(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, StorageError> {
         match &self.snapshot {
             Some(snapshot) => snapshot.read(keys).await,
-            None => self.storage.read(keys).await,
+            None => self.storage.read_gathered(keys).await,
         }
     }
 
@@ -123,6 +129,11 @@ impl Work {
     /// asking the database, which is asked at commit.
     pub fn issue(&self, id: &str) {
         self.lock().issued.insert(id.to_owned());
+    }
+
+    /// What was told to the outside may be stored by others from now on, under the ids that were made here, too.
+    pub fn assume_nothing(&self) {
+        self.lock().issued.clear();
     }
 
     /// The value of one key, own staged writes included.
@@ -280,6 +291,8 @@ impl Work {
     pub fn finish(&self) -> Unit {
         let mut inner = self.lock();
         let reads = inner.all_reads();
+        // Only their versions matter from here on; while many wait for a commit, the values would be the host's memory.
+        inner.reads.values_mut().flatten().for_each(|found| found.value = Bytes::new());
         inner.nested.clear();
         let base = std::mem::take(&mut inner.base);
         Unit {
@@ -355,11 +368,11 @@ impl Inner {
         if self.issued.is_empty() {
             return Ok(());
         }
-        let Self { issued, reads, assumed, .. } = self;
+        let Self { issued, reads: known, assumed, .. } = self;
         unknown.retain(|key| {
             let new = key.key.split('/').any(|part| issued.contains(part));
             if new {
-                reads.insert(key.clone(), None);
+                known.insert(key.clone(), None);
                 *assumed = true;
             }
             !new

@@ -2,11 +2,12 @@
 //! gather, and go to the database together as one statement. An idle kernel asks at once; a busy one asks for many
 //! requests with the work of one.
 //!
-//! A question is always asked after it came, so an answer is never older than its question. One that nobody waits for any
-//! more is asked all the same; a dropped request interrupts no statement.
+//! A question is always asked after it came, so an answer is never older than its question. A dropped request interrupts no
+//! statement; what it has not asked yet is not asked.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -20,6 +21,12 @@ use crate::state::{StateKey, Versioned};
 /// Statements of one kind that are under way at once. One alone would let a slow question hold up all others; with many,
 /// nothing gathers.
 const LANES: usize = 2;
+
+/// Statements that are under way at once while questions wait for too long: behind slow ones, or connections that died.
+const LANES_MAX: usize = 8;
+
+/// How long a question may wait before a further lane is opened.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// How much of a statement a question takes.
 pub(super) trait Weigh {
@@ -65,8 +72,16 @@ pub(super) struct Gather<Q, A> {
 
 #[derive(Debug)]
 struct Waiting<Q, A> {
-    questions: Vec<(Q, oneshot::Sender<Result<A, StorageError>>)>,
+    /// Oldest first.
+    questions: Vec<Asked<Q, A>>,
     lanes: usize,
+}
+
+#[derive(Debug)]
+struct Asked<Q, A> {
+    question: Q,
+    asker: oneshot::Sender<Result<A, StorageError>>,
+    at: Instant,
 }
 
 /// A lane that is taken, until it ends or is dropped.
@@ -100,8 +115,9 @@ impl<Q: Weigh + Send + 'static, A: Send + 'static> Gather<Q, A> {
         let (answer, answered) = oneshot::channel();
         let lane = {
             let mut waiting = lock(&self.waiting);
-            waiting.questions.push((question, answer));
-            (waiting.lanes < LANES).then(|| {
+            waiting.questions.push(Asked { question, asker: answer, at: Instant::now() });
+            let late = waiting.questions.first().is_some_and(|oldest| oldest.at.elapsed() > PATIENCE);
+            (waiting.lanes < if late { LANES_MAX } else { LANES }).then(|| {
                 waiting.lanes += 1;
                 Lane { waiting: Arc::clone(&self.waiting), ended: false }
             })
@@ -129,7 +145,7 @@ impl<Q: Weigh, A> Lane<Q, A> {
                     self.ended = true;
                     return;
                 }
-                some.into_iter().unzip()
+                some.into_iter().map(|asked| (asked.question, asked.asker)).unzip()
             };
             match in_time(limit::ANSWER_TIMEOUT, together(questions)).await {
                 Ok(answers) => {
@@ -149,19 +165,26 @@ impl<Q: Weigh, A> Lane<Q, A> {
 
 impl<Q, A> Drop for Lane<Q, A> {
     fn drop(&mut self) {
-        if !self.ended {
-            lock(&self.waiting).lanes -= 1;
+        if self.ended {
+            return;
+        }
+        let mut waiting = lock(&self.waiting);
+        waiting.lanes -= 1;
+        if waiting.lanes == 0 {
+            // Nobody would ask these: their askers hear so at once.
+            waiting.questions.clear();
         }
     }
 }
 
 impl<Q: Weigh, A> Waiting<Q, A> {
-    /// The oldest questions that fit into one statement.
-    fn next(&mut self) -> Vec<(Q, oneshot::Sender<Result<A, StorageError>>)> {
+    /// The oldest questions that fit into one statement. Those that nobody waits for any more are forgotten.
+    fn next(&mut self) -> Vec<Asked<Q, A>> {
+        self.questions.retain(|asked| !asked.asker.is_closed());
         let mut weight = 0_usize;
-        let fits = self.questions.iter().position(|(question, _)| {
+        let fits = self.questions.iter().position(|asked| {
             let first = weight == 0;
-            weight = weight.saturating_add(question.weight().max(1));
+            weight = weight.saturating_add(asked.question.weight().max(1));
             weight > limit::GATHERED_KEYS_MAX && !first
         });
         let rest = self.questions.split_off(fits.unwrap_or(self.questions.len()));
@@ -193,6 +216,7 @@ fn shared(error: &StorageError) -> StorageError {
 #[cfg(test)]
 mod tests {
     use tokio::sync::Semaphore;
+    use tokio::task::JoinSet;
 
     use super::*;
 
@@ -202,74 +226,121 @@ mod tests {
         }
     }
 
-    /// Asks; each statement is remembered and waits for a permit.
-    async fn ask(
-        gather: &Gather<usize, usize>,
-        statements: &Arc<Mutex<Vec<Vec<usize>>>>,
-        go: &Arc<Semaphore>,
-        question: usize,
-    ) -> Result<usize, StorageError> {
-        let (statements, go) = (Arc::clone(statements), Arc::clone(go));
-        let together = move |questions: Vec<usize>| {
-            let (statements, go) = (Arc::clone(&statements), Arc::clone(&go));
-            async move {
-                statements.lock().unwrap().push(questions.clone());
-                go.acquire().await.unwrap().forget();
-                if questions.contains(&13) {
-                    return Err(sqlx::Error::PoolClosed.into());
+    type Statements = Arc<Mutex<Vec<Vec<usize>>>>;
+
+    /// A gathering whose statements are remembered and wait for a permit each.
+    struct Subject {
+        gather: Gather<usize, usize>,
+        statements: Statements,
+        go: Arc<Semaphore>,
+        asking: JoinSet<(usize, Result<usize, StorageError>)>,
+    }
+
+    impl Subject {
+        fn new() -> Self {
+            let (statements, go) = (Arc::default(), Arc::new(Semaphore::new(0)));
+            Self { gather: Gather::new(), statements, go, asking: JoinSet::new() }
+        }
+
+        /// Asks, without waiting for the answer.
+        fn ask(&mut self, question: usize) -> tokio::task::AbortHandle {
+            let (gather, statements, go) = (self.gather.clone(), Arc::clone(&self.statements), Arc::clone(&self.go));
+            let together = move |questions: Vec<usize>| {
+                let (statements, go) = (Arc::clone(&statements), Arc::clone(&go));
+                async move {
+                    statements.lock().unwrap().push(questions.clone());
+                    go.acquire().await.unwrap().forget();
+                    if questions.contains(&13) {
+                        return Err(sqlx::Error::PoolClosed.into());
+                    }
+                    Ok(questions)
                 }
-                Ok(questions)
+            };
+            self.asking.spawn(async move { (question, gather.ask(question, together).await) })
+        }
+
+        /// Waits until so many statements were sent.
+        async fn sent(&self, count: usize) -> Vec<Vec<usize>> {
+            while self.statements.lock().unwrap().len() < count {
+                tokio::task::yield_now().await;
             }
-        };
-        gather.ask(question, together).await
+            self.statements.lock().unwrap().clone()
+        }
+
+        /// Both lanes have a statement under way.
+        async fn busy() -> Self {
+            let mut subject = Self::new();
+            for question in [1, 2] {
+                subject.ask(question);
+                subject.sent(question).await;
+            }
+            subject
+        }
     }
 
     #[tokio::test]
     async fn questions_gather_while_others_are_under_way() {
-        let (gather, statements, go) = (Gather::new(), Arc::default(), Arc::new(Semaphore::new(0)));
-        let all = [1, 2, 3, 200, 100, 5].map(|question| ask(&gather, &statements, &go, question));
-        let let_go = async {
-            while statements.lock().unwrap().len() < 2 {
-                tokio::task::yield_now().await;
-            }
-            go.add_permits(4);
-        };
-        let (answers, ()) = tokio::join!(futures_util::future::join_all(all), let_go);
-        let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
-        assert_eq!(answers, [1, 2, 3, 200, 100, 5]);
-        // What is too heavy together is cut; a lane takes all that fits.
-        assert_eq!(statements.lock().unwrap().concat().len(), 6);
-        let largest = statements.lock().unwrap().iter().map(|questions| questions.iter().sum::<usize>()).max();
-        assert!(largest.is_some_and(|largest| largest <= limit::GATHERED_KEYS_MAX), "{statements:?}");
-        assert!(statements.lock().unwrap().len() <= 4, "{statements:?}");
-        assert_eq!(lock(&gather.waiting).lanes, 0, "lanes end");
+        let mut subject = Subject::busy().await;
+        for question in [3, 4, 90, 60, 5] {
+            subject.ask(question);
+        }
+        tokio::task::yield_now().await;
+        assert_eq!(subject.sent(2).await, [[1], [2]]);
+        subject.go.add_permits(4);
+        let statements = subject.sent(4).await;
+        assert_eq!(statements[2..], [vec![3, 4, 90], vec![60, 5]], "what is too heavy together is cut");
+        for (question, answer) in subject.asking.join_all().await {
+            assert_eq!(answer.unwrap(), question);
+        }
+        assert_eq!(lock(&subject.gather.waiting).lanes, 0, "lanes end");
     }
 
     #[tokio::test]
     async fn a_failure_is_told_to_all_who_asked_together_and_to_nobody_else() {
-        let (gather, statements, go) = (Gather::new(), Arc::default(), Arc::new(Semaphore::new(0)));
-        let all = [1, 2, 13, 4].map(|question| ask(&gather, &statements, &go, question));
-        let let_go = async {
-            while statements.lock().unwrap().is_empty() {
-                tokio::task::yield_now().await;
-            }
-            go.add_permits(3);
-        };
-        let (answers, ()) = tokio::join!(futures_util::future::join_all(all), let_go);
-        let with_it = statements.lock().unwrap().iter().find(|questions| questions.contains(&13)).cloned().unwrap();
-        for (answer, question) in answers.into_iter().zip([1, 2, 13, 4]) {
-            assert_eq!(matches!(answer, Err(StorageError::Unavailable(_))), with_it.contains(&question));
+        let mut subject = Subject::busy().await;
+        for question in [3, 13, 4] {
+            subject.ask(question);
         }
-        go.add_permits(1);
-        assert_eq!(ask(&gather, &statements, &go, 7).await.unwrap(), 7);
+        tokio::task::yield_now().await;
+        subject.go.add_permits(3);
+        while let Some(Ok((question, answer))) = subject.asking.join_next().await {
+            assert_eq!(matches!(answer, Err(StorageError::Unavailable(_))), question > 2, "{question}");
+        }
+        subject.ask(7);
+        subject.go.add_permits(1);
+        assert_eq!(subject.asking.join_next().await.unwrap().unwrap().1.unwrap(), 7);
     }
 
     #[tokio::test]
-    async fn a_question_that_nobody_waits_for_holds_nobody_up() {
-        let (gather, statements, go) = (Gather::new(), Arc::default(), Arc::new(Semaphore::new(0)));
-        let gone = tokio::time::timeout(std::time::Duration::from_millis(5), ask(&gather, &statements, &go, 1));
-        assert!(gone.await.is_err());
-        go.add_permits(2);
-        assert_eq!(ask(&gather, &statements, &go, 2).await.unwrap(), 2);
+    async fn a_question_that_nobody_waits_for_is_not_asked() {
+        let mut subject = Subject::busy().await;
+        subject.ask(3).abort();
+        let gone = subject.ask(4);
+        tokio::task::yield_now().await;
+        gone.abort();
+        subject.ask(5);
+        tokio::task::yield_now().await;
+        subject.go.add_permits(3);
+        assert_eq!(subject.sent(3).await, [[1], [2], [5]]);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_long_gets_a_lane_of_its_own() {
+        let mut subject = Subject::busy().await;
+        subject.ask(3);
+        tokio::time::sleep(2 * PATIENCE).await;
+        assert_eq!(subject.sent(2).await.len(), 2);
+        subject.ask(4);
+        assert_eq!(subject.sent(3).await[2], [3, 4]);
+        subject.go.add_permits(3);
+        assert_eq!(subject.asking.join_all().await.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_dies_leaves_nobody_waiting() {
+        let gather = Gather::<usize, usize>::new();
+        let lost = gather.ask(1, async |_| panic!("a bug"));
+        assert!(lost.await.is_err());
+        assert_eq!(gather.ask(2, async |questions: Vec<usize>| Ok(questions)).await.unwrap(), 2);
     }
 }

@@ -218,9 +218,10 @@ where
     }
     // Half of what is left, so that the caller can still answer when the callee has no room.
     let patience = deadline.saturating_duration_since(Instant::now()).min(callee.timeout()) / 2;
-    let Ok(_slot) = callee.gate.enter(tree.context.actor.tenant(), Instant::now() + patience).await else {
-        return Ok(Err(Error::Unavailable(format!("{} is overloaded", callee.version.name))));
-    };
+    let until = Instant::now() + patience;
+    let overloaded = || Ok(Err(Error::Unavailable(format!("{} is overloaded", callee.version.name))));
+    let Ok(place) = callee.gate.enter(tree.context.actor.tenant(), until).await else { return overloaded() };
+    let Ok(_slot) = callee.gate.run(&place, until).await else { return overloaded() };
     let (granted, now) = (callee.version.manifest.limits.fuel, Instant::now());
     // The caller keeps a share to handle a callee that used up everything (as in EIP-150).
     let fuel = granted.min(left - left / CALLER_SHARE);

@@ -1,10 +1,14 @@
 //! Compiling in a process of its own: this program, started once more for one component. Serving shares no memory with it, so
-//! neither the locks of a memory map nor a crash, an endless loop or the memory of the compiler reach the kernel. It steps
-//! back behind whoever serves, inherits no environment, and is stopped past its processor time and memory.
+//! neither the locks of a memory map nor a crash or an endless loop of the compiler reach the kernel. It steps back behind
+//! whoever serves, inherits no environment, and is stopped past its processor time and memory; when the system is short of
+//! memory, it is the first to go.
+//!
+//! Only what the compiler itself says or dies of speaks against a component. A process that does not start, or that
+//! somebody else ends, says nothing: the component is then compiled in place.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitCode, ExitStatus, Stdio};
 
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -19,11 +23,14 @@ pub const COMMAND: &str = "compile-component";
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 
+/// Status of a compiler that refuses its component (`EX_DATAERR` of sysexits.h); a panic is 101, a wrong command line 2.
+pub const REFUSED: u8 = 65;
+
 /// How a compilation elsewhere went wrong.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The process did not start; nothing is known of the component.
-    NotStarted(io::Error),
+    /// The process did not start or was ended; nothing is known of the component.
+    Interrupted(String),
     /// The component is not valid, or too much for the compiler.
     Refused(wasmtime::Error),
 }
@@ -37,8 +44,10 @@ pub(super) async fn compile(program: &Path, wasm: &[u8]) -> Result<Vec<u8>, Fail
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
+        // A signal to the kernel's group is not for it: requests in flight are finished first.
+        .process_group(0)
         .spawn()
-        .map_err(Failure::NotStarted)?;
+        .map_err(|cause| Failure::Interrupted(cause.to_string()))?;
     let input = child.stdin.take();
     let feed = async {
         if let Some(mut input) = input {
@@ -46,36 +55,54 @@ pub(super) async fn compile(program: &Path, wasm: &[u8]) -> Result<Vec<u8>, Fail
             let _broken = input.write_all(wasm).await;
         }
     };
-    let ((), output) = tokio::join!(feed, child.wait_with_output());
-    let output = output.map_err(Failure::NotStarted)?;
+    let ended = async { tokio::join!(feed, child.wait_with_output()).1 };
+    let Ok(ended) = tokio::time::timeout(limit::COMPILE_TIMEOUT, ended).await else {
+        return Err(Failure::Interrupted(format!("no answer after {} s", limit::COMPILE_TIMEOUT.as_secs())));
+    };
+    let output = ended.map_err(|cause| Failure::Interrupted(cause.to_string()))?;
     if output.status.success() {
         return Ok(output.stdout);
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.trim().trim_start_matches("aibos: ");
-    let why =
-        if output.status.code() == Some(1) && !said.is_empty() { said.to_owned() } else { stopped(output.status) };
-    Err(Failure::Refused(wasmtime::Error::msg(why)))
+    if output.status.code() == Some(i32::from(REFUSED)) {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(Failure::Refused(wasmtime::Error::msg(said.trim().to_owned())));
+    }
+    Err(if died_of_its_component(output.status) {
+        Failure::Refused(wasmtime::Error::msg(format!(
+            "the compiler was stopped ({}): a component may take {} s of processor time and {} MiB of memory to compile",
+            output.status,
+            limit::COMPILE_CPU_SECONDS_MAX,
+            limit::COMPILE_BYTES_MAX / 1024 / 1024
+        )))
+    } else {
+        Failure::Interrupted(output.status.to_string())
+    })
 }
 
-/// What became of a compiler that did not end by itself.
-fn stopped(status: ExitStatus) -> String {
-    format!(
-        "the compiler was stopped ({status}): a component may take {} s of processor time and {} MiB of memory to compile",
-        limit::COMPILE_CPU_SECONDS_MAX,
-        limit::COMPILE_BYTES_MAX / 1024 / 1024
-    )
+/// Whether a compiler ended by a crash of its own, by a panic, or past what it may take. SIGKILL, SIGTERM and the like are
+/// somebody else's doing.
+fn died_of_its_component(status: ExitStatus) -> bool {
+    // Illegal instruction, abort (no memory), bus error, segmentation fault (stack), processor time: signal(7).
+    const OWN: [i32; 5] = [4, 6, 7, 11, 24];
+    status.code() == Some(101)
+        || std::os::unix::process::ExitStatusExt::signal(&status).is_some_and(|it| OWN.contains(&it))
 }
 
 /// The other side: compiles what comes in and writes out the code.
-pub fn run(mut input: impl Read, mut output: impl Write) -> wasmtime::Result<()> {
+pub fn run(mut input: impl Read, mut output: impl Write, mut complain: impl Write) -> ExitCode {
     confine();
     let mut wasm = Vec::new();
-    input.read_to_end(&mut wasm)?;
-    let code = engine::compile(&wasm, Threads::One)?;
-    output.write_all(&code)?;
-    output.flush()?;
-    Ok(())
+    if input.read_to_end(&mut wasm).is_err() {
+        return ExitCode::FAILURE;
+    }
+    match engine::compile(&wasm, Threads::One) {
+        Ok(code) if output.write_all(&code).and_then(|()| output.flush()).is_ok() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            let said = write!(complain, "{error:#}").and_then(|()| complain.flush());
+            if said.is_ok() { ExitCode::from(REFUSED) } else { ExitCode::FAILURE }
+        }
+    }
 }
 
 /// Bounds this process. What the system does not grant is done without: the component is then compiled as before.
@@ -88,5 +115,6 @@ fn confine() {
         let _as_it_is = setrlimit(Resource::Cpu, most(limit::COMPILE_CPU_SECONDS_MAX));
         let _as_it_is = setrlimit(Resource::Data, most(limit::COMPILE_BYTES_MAX));
         let _as_it_is = setrlimit(Resource::Core, most(0));
+        let _as_it_is = std::fs::write("/proc/self/oom_score_adj", "1000");
     }
 }

@@ -202,7 +202,7 @@ pub async fn rollback(
     saved(&operation, record).await
 }
 
-/// `POST /api/v1/cells/{name}/restart`: forgets strikes and closes breakers. Every call gets a fresh instance anyway.
+/// `POST /api/v1/cells/{name}/restart`: forgets strikes, closes breakers and ends warm instances.
 pub async fn restart(
     operation: Operation,
     _permit: Permit<CellOperate>,

@@ -85,6 +85,8 @@ pub async fn metrics(operation: Operation, _permit: Public, (): ()) -> Result<Te
         let name = metrics::SharedString::from(std::sync::Arc::clone(&cell.version.name));
         metrics::gauge!("cell_instances", "cell" => name.clone(), "state" => "running")
             .set(f64::from(cell.gate.running()));
+        let resting = u32::try_from(kernel.registry.warm.count(&cell.version)).unwrap_or(u32::MAX);
+        metrics::gauge!("cell_instances", "cell" => name.clone(), "state" => "warm").set(f64::from(resting));
         let breaker = match cell.supervisor.breaker(&cell.version, kernel.clock.now()) {
             Breaker::Closed => 0,
             Breaker::HalfOpen => 1,

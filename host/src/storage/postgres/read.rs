@@ -27,6 +27,11 @@ const REPLIES: &str = "select wanted.position, reply.fingerprint, reply.status, 
 impl PostgresStorage {
     /// See [`crate::storage::Storage::read`].
     pub async fn read(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, StorageError> {
+        read(&self.readers, keys).await
+    }
+
+    /// See [`crate::storage::Storage::read_gathered`].
+    pub async fn read_gathered(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, StorageError> {
         let readers = self.readers.clone();
         let together = move |all: Vec<Vec<StateKey>>| {
             let readers = readers.clone();
