@@ -101,6 +101,10 @@ async fn a_later_log_is_proved_to_continue_an_earlier_one(test: TestKernel) {
             let mut forged = old.clone();
             forged.root.0[7] ^= 1;
             assert!(!proof.holds(&forged, new));
+            for (from, to) in [(proof.from + 1, proof.to), (proof.from, proof.to + 1)] {
+                let other = ConsistencyProof { from, to, ..proof.clone() };
+                assert!(!other.holds(old, new), "it says that it proves something else");
+            }
         }
     }
     olga.get(&format!("{AUDIT}/consistency?from=9&to=100000")).await.invalid("/query/to");
