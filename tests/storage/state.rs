@@ -199,7 +199,7 @@ async fn many_read_at_once(subject: Subject) {
     let mut asked = tokio::task::JoinSet::new();
     for first in 0..100 {
         let (storage, some) = (subject.storage.clone(), keys[first..100.min(first + first % 5)].to_vec());
-        asked.spawn(async move { (storage.read(&some).await.unwrap(), some) });
+        asked.spawn(async move { (storage.read_gathered(&some).await.unwrap(), some) });
     }
     for (found, some) in asked.join_all().await {
         let values: Vec<_> = found.into_iter().map(|found| found.map(|found| found.value)).collect();

@@ -243,6 +243,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn it_posts_what_it_holds_and_not_one_more() {
+        let part = |amount| hold(5).part("t1", amount, START).map(|(_, rest)| rest);
+        assert_eq!((part(1), part(5)), (Ok(4), Ok(0)));
+        for amount in [-1, 0, 6] {
+            assert_eq!(part(amount), Err(Refusal::Amount { held: 5 }));
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_posted_and_what_is_left_are_what_was_held(held in 1..1_000_i64, amount in -5..1_010_i64) {

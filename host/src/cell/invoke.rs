@@ -186,8 +186,8 @@ where
         });
     }
     if let Some(stay) = stay.filter(|_| returned) {
-        let (warm, nobody) = (Arc::clone(&data.tree.catalog.warm), Arc::new(data.tree.of_nobody()));
-        warm.keep(&version, store, stay, nobody);
+        let warm = Arc::clone(&data.tree.catalog.warm);
+        warm.keep(&version, store, stay);
     }
     Ended { result, fuel_used, fuel_charged }
 }

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use wasmtime::Store;
@@ -23,6 +23,8 @@ use crate::limit;
 pub struct Warm {
     /// Raised by whoever wants every instance to be fresh: what was taken before is not taken back.
     generation: AtomicU64,
+    /// Whom a resting instance belongs to.
+    nobody: OnceLock<Arc<Tree>>,
     resting: Mutex<Resting>,
 }
 
@@ -82,9 +84,9 @@ impl Warm {
         current.then_some((instance.store, instance.stay))
     }
 
-    /// Lets an instance rest whose call returned, if it may have another one and there is room. `nobody` is what it belongs
-    /// to meanwhile.
-    pub fn keep(&self, version: &Arc<CellVersion>, mut store: Store<CellStore>, mut stay: Stay, nobody: Arc<Tree>) {
+    /// Lets an instance rest whose call returned, if it may have another one and there is room.
+    pub fn keep(&self, version: &Arc<CellVersion>, mut store: Store<CellStore>, mut stay: Stay) {
+        let nobody = Arc::clone(self.nobody.get_or_init(|| Arc::new(store.data().tree.of_nobody())));
         let grown_to = store.data().memory_bytes();
         stay.calls_left = stay.calls_left.saturating_sub(1);
         let has_grown = stay.memory_bytes.is_some_and(|before| grown_to > before);
