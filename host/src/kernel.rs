@@ -308,8 +308,6 @@ impl Kernel {
         let _one_at_a_time = self.registry.refreshing.lock().await;
         let catalog = self.registry.snapshot(&self.storage, self.config.chaos).await?;
         self.live.store(Arc::new(Live::new(catalog)));
-        // What a guest kept in mind may rest on a setting, a secret or a version of before.
-        self.registry.warm.clear();
         Ok(())
     }
 
@@ -325,7 +323,7 @@ impl Kernel {
         }
         self.write_storms(Ending::All).await;
         self.write_usage().await;
-        self.registry.warm.clear();
+        self.registry.warm.renew();
         drop(self.committer.swap(None));
         let committing = self.committing.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = committing

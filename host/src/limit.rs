@@ -141,7 +141,7 @@ pub const WASI_FIELD_BYTES_MAX: usize = 64 * 1024;
 /// Calls of one warm instance: what a guest loses with each call, however little, is given back by then.
 pub const WARM_CALLS_MAX: u32 = 1_000_000;
 /// Instances that rest between two calls, of all cells: a part of the pool, which those that run need.
-pub const WARM_INSTANCES_MAX: usize = 512;
+pub const WARM_INSTANCES_MAX: usize = 128;
 /// Linear memory of resting instances, in bytes.
 pub const WARM_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// How long an instance rests before it is ended.

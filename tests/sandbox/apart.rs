@@ -53,9 +53,11 @@ async fn only_what_the_compiler_says_or_dies_of_speaks_against_a_component() {
         ("cat >/dev/null; echo too odd >&2; exit 65", Some(": too odd")),
         // What it wrote is no code of this engine.
         ("cat >/dev/null; echo code", Some("not valid")),
-        // Ended from outside, or another program altogether: compiled in place.
-        ("kill -9 $$", None),
-        ("cat >/dev/null; kill -15 $$", None),
+        ("kill -9 $$", Some("ended twice (signal: 9")),
+        ("cat >/dev/null; kill -15 $$", Some("try again")),
+        // Once is not twice: the second time there is another program, and so it is compiled in place.
+        ("test -e \"$0.once\" && exit 2; touch \"$0.once\"; kill -9 $$", None),
+        // Another program altogether.
         ("echo what is this >&2; exit 2", None),
         ("exit 127", None),
     ]

@@ -14,6 +14,7 @@ on_both_kernels!(
     memory_is_kept_for_a_tenant_and_a_number_of_calls,
     what_does_not_return_is_not_taken_up_again,
     an_operator_changes_something_and_every_instance_is_fresh,
+    a_dropped_call_leaves_no_memory_either,
     each_call_has_its_own_limits_and_its_own_receipt,
     payments_are_made_by_warm_cells,
     a_warm_cell_of_the_standard_world_answers,
@@ -102,9 +103,21 @@ async fn what_does_not_return_is_not_taken_up_again(test: TestKernel) {
     assert_eq!((calls_seen(&anna).await, calls_seen(&anna).await), (1, 2));
     anna.post("/probe/output", &json!({ "kb": 900 })).await.done(200);
     assert_eq!(calls_seen(&anna).await, 1);
-    // A refusal is an answer like others.
-    anna.get("/probe/nothing-here").await.refused(404, "NOT_FOUND");
-    assert_eq!(calls_seen(&anna).await, 2);
+}
+
+async fn a_dropped_call_leaves_no_memory_either(test: TestKernel) {
+    warm(Guest::probe(), 1000).install(&test.owner().await).await;
+    let anna = test.tenant("acme").await;
+    assert_eq!((calls_seen(&anna).await, calls_seen(&anna).await), (1, 2));
+    assert_eq!(anna.post("/probe/output", &json!({ "kb": "many" })).await.status, 400);
+    assert_eq!(calls_seen(&anna).await, 1, "what a refusal remembers is as little kept as what it stages");
+    let probe = version_of(&test, "probe");
+    assert_eq!(resting(&test, &probe), 1);
+    // A request on a snapshot of before leaves nothing for those that come after.
+    test.kernel.registry.warm.renew();
+    assert_eq!((calls_seen(&anna).await, calls_seen(&anna).await), (1, 1));
+    test.kernel.refresh().await.unwrap();
+    assert_eq!((calls_seen(&anna).await, calls_seen(&anna).await), (1, 2));
 }
 
 async fn an_operator_changes_something_and_every_instance_is_fresh(test: TestKernel) {
@@ -174,9 +187,9 @@ async fn payments_are_made_by_warm_cells(test: TestKernel) {
 }
 
 async fn a_warm_cell_of_the_standard_world_answers(test: TestKernel) {
-    warm(Guest::proxy(), 100).install(&test.owner().await).await;
+    warm(Guest::proxy(), 1000).install(&test.owner().await).await;
     let anna = test.tenant("acme").await;
-    for number in 0..5 {
+    for number in 0..300 {
         let reply = anna.post("/proxy/do/echo", &json!({ "number": number })).await;
         assert_eq!(reply.expect(200)["body"], json!({ "number": number }).to_string());
     }

@@ -192,6 +192,8 @@ pub struct Catalog {
     pub outside: Arc<Outside>,
     /// Instances that rest between two calls: the same of every snapshot.
     pub warm: Arc<Warm>,
+    /// Which of them a request on this snapshot may take up and leave.
+    pub generation: u64,
 }
 
 impl Catalog {

@@ -297,10 +297,20 @@ impl Compiler {
 
     /// The code or what is wrong with the component; none where no other process can be had.
     async fn compile_apart(&self, wasm: &[u8]) -> Option<wasmtime::Result<Vec<u8>>> {
-        match apart::compile(self.apart.as_deref()?, wasm).await {
+        let program = self.apart.as_deref()?;
+        let mut compiled = apart::compile(program, wasm).await;
+        if let Err(apart::Failure::Interrupted(cause)) = &compiled {
+            tracing::warn!(cause, "a compilation was ended from outside; it is begun once more");
+            compiled = apart::compile(program, wasm).await;
+        }
+        match compiled {
             Ok(code) => Some(Ok(code)),
             Err(apart::Failure::Refused(error)) => Some(Err(error)),
             Err(apart::Failure::Interrupted(cause)) => {
+                let why = format!("its compilation was ended twice ({cause}), perhaps for want of memory; try again");
+                Some(Err(wasmtime::Error::msg(why)))
+            }
+            Err(apart::Failure::NotStarted(cause)) => {
                 tracing::warn!(cause, "no process to compile in; compiling in this one slows down serving");
                 None
             }

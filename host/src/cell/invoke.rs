@@ -15,7 +15,9 @@ use super::outcome::{Outcome, Stop};
 use super::proxy;
 use super::spent::Spent;
 use super::store::{CellStore, Purpose, Tree};
+use super::translate;
 use super::version::{CellVersion, World};
+use super::warm::{Rested, Warm};
 use crate::limit;
 
 /// `handler.handle`.
@@ -48,12 +50,15 @@ pub struct Ended<T> {
     pub fuel_used: u64,
     /// Fuel to be charged: what was used, or the whole grant when the call did not return.
     pub fuel_charged: u64,
+    /// The instance, where it may have another call.
+    rested: Option<Rested>,
 }
 
 /// Calls the cell's handler, of whichever world.
 pub async fn handle(invocation: Invocation, request: Request) -> Ended<Response> {
     let output_bytes_max = usize::try_from(invocation.version.manifest.limits.output_kb * 1024).unwrap_or(usize::MAX);
     let (tree, bytes_in) = (Arc::clone(&invocation.tree), request.body.len() as u64);
+    let version = Arc::clone(&invocation.version);
     let mut ended = run(invocation, Purpose::Handle, failure, move |store, version| {
         Box::pin(async move {
             let instance = match store.data().instance {
@@ -77,6 +82,11 @@ pub async fn handle(invocation: Invocation, request: Request) -> Ended<Response>
         && let Err(outcome) = check_response(response, output_bytes_max)
     {
         ended.result = Err(outcome);
+    }
+    let rested = ended.rested.take();
+    // Of a call that is dropped, nothing stays: neither what it staged nor what it remembers.
+    if let Some(rested) = rested.filter(|_| ended.result.as_ref().is_ok_and(translate::commits)) {
+        tree.park(version, rested);
     }
     ended
 }
@@ -133,7 +143,7 @@ where
     let course = Arc::clone(&tree.course);
     let fault = tree.catalog.faults(&version.name, &tree.context);
     let stay = match purpose {
-        Purpose::Handle => tree.catalog.warm.stay(&version, tree.context.actor.tenant()),
+        Purpose::Handle => Warm::stay(&version, tree.context.actor.tenant(), tree.catalog.generation),
         Purpose::Health => None,
     };
     let warm = stay.and_then(|stay| tree.catalog.warm.take(&version, stay));
@@ -145,7 +155,7 @@ where
         (Store::new(version.instance.engine(), data), stay)
     };
     if let Err(error) = arm(&mut store, fuel, course) {
-        return Ended { result: Err(Outcome::of_error(error)), fuel_used: 0, fuel_charged: 0 };
+        return Ended { result: Err(Outcome::of_error(error)), fuel_used: 0, fuel_charged: 0, rested: None };
     }
     // The epoch stops guest code; the timer wakes a host call that waits. A little later, so that the epoch comes first.
     let patience = deadline.saturating_duration_since(Instant::now()) + 2 * super::engine::TICK;
@@ -185,11 +195,9 @@ where
             bytes_out: 0,
         });
     }
-    if let Some(stay) = stay.filter(|_| returned) {
-        let warm = Arc::clone(&data.tree.catalog.warm);
-        warm.keep(&version, store, stay);
-    }
-    Ended { result, fuel_used, fuel_charged }
+    let warm = Arc::clone(&data.tree.catalog.warm);
+    let rested = stay.filter(|_| returned).and_then(|stay| warm.rest(store, stay));
+    Ended { result, fuel_used, fuel_charged, rested }
 }
 
 /// Makes the instance of a store.

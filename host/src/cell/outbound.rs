@@ -152,6 +152,8 @@ async fn handle(
     options: Option<Resource<RequestOptions>>,
 ) -> HttpResult<Resource<HostFutureIncomingResponse>> {
     store.enter("outbound").await.map_err(HttpError::trap)?;
+    // A request that the guest does not wait for ends with its instance, which therefore has no other call.
+    store.spent = true;
     if store.tree.outbound_requests.fetch_add(1, Ordering::Relaxed) >= limit::OUTBOUND_REQUESTS_MAX {
         return Err(HttpError::trap(Stop::Limit("outbound")));
     }

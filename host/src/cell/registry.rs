@@ -136,8 +136,13 @@ impl Registry {
     /// Builds the snapshot from the records. A version that does not load any more is left out and logged: its neighbours
     /// must serve.
     pub async fn snapshot(&self, storage: &Storage, chaos: Chaos) -> Result<Catalog, StorageError> {
-        let mut catalog =
-            Catalog { outside: Arc::clone(&self.outside), warm: Arc::clone(&self.warm), ..Catalog::default() };
+        let mut catalog = Catalog {
+            outside: Arc::clone(&self.outside),
+            warm: Arc::clone(&self.warm),
+            // Before anything is read: what a guest keeps in mind may rest on a setting, a secret or a version of before.
+            generation: self.warm.renew(),
+            ..Catalog::default()
+        };
         let records = read_all::<CellRecord>(storage, "cell/").await?;
         self.forget_all_but(&records);
         let mut loading = stream::iter(records)

@@ -21,6 +21,7 @@ use super::spent::{self, Spent};
 use super::stdio::Printer;
 use super::supervisor::{Pass, Trial};
 use super::version::CellVersion;
+use super::warm::Rested;
 use crate::audit::receipt::Receipt;
 use crate::audit::{AuditEntry, CellReference, Outcome, Party};
 use crate::context::Context;
@@ -66,6 +67,8 @@ pub struct Tree {
     spent: Mutex<Vec<Spent>>,
     /// Secrets that were revealed.
     revealed: Mutex<Vec<(CellReference, String)>>,
+    /// Instances that wait for the request's fate.
+    parked: Mutex<Vec<(Arc<CellVersion>, Rested)>>,
 }
 
 impl Tree {
@@ -95,6 +98,7 @@ impl Tree {
             failures: Mutex::default(),
             spent: Mutex::default(),
             revealed: Mutex::default(),
+            parked: Mutex::default(),
         }
     }
 
@@ -142,6 +146,19 @@ impl Tree {
 }
 
 impl Tree {
+    /// Remembers an instance that returned: it may have another call if the whole request is kept.
+    pub fn park(&self, version: Arc<CellVersion>, rested: Rested) {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner).push((version, rested));
+    }
+
+    /// The request is kept, so its instances rest.
+    pub fn keep_warm(&self) {
+        let parked = std::mem::take(&mut *self.parked.lock().unwrap_or_else(PoisonError::into_inner));
+        for (version, rested) in parked {
+            self.catalog.warm.keep(&version, rested);
+        }
+    }
+
     /// Remembers what an invocation spent.
     pub fn spend(&self, spent: Spent) {
         self.spent().push(spent);

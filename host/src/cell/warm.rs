@@ -2,8 +2,9 @@
 //! computes when it starts is then there for its next call.
 //!
 //! Invariant: a resting instance is taken up again only by the version, the tenant and the generation that left it, and only
-//! when every call of it returned. Calls without a tenant get fresh instances. It holds nothing of the request that it
-//! answered last. How many rest and what they take is bounded; who asks for more starts fresh.
+//! when the effect of every call of it was kept: what a guest has in memory is never of a call that was dropped or run again.
+//! Calls without a tenant get fresh instances. A resting one belongs to no request. How many rest and what they take is
+//! bounded; who asks for more starts fresh.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,7 +22,7 @@ use crate::limit;
 /// The resting instances of a kernel.
 #[derive(Debug, Default)]
 pub struct Warm {
-    /// Raised by whoever wants every instance to be fresh: what was taken before is not taken back.
+    /// Raised before each new snapshot: what was begun on an older one does not rest.
     generation: AtomicU64,
     /// Whom a resting instance belongs to.
     nobody: OnceLock<Arc<Tree>>,
@@ -55,17 +56,35 @@ pub struct Stay {
     tenant: TenantId,
     generation: u64,
     calls_left: u32,
-    /// Its linear memory after its first call; none before.
-    memory_bytes: Option<usize>,
+    /// Its linear memory and its handles to WASI resources after its first call; none before.
+    after_first: Option<Holdings>,
+}
+
+/// What a guest holds.
+#[derive(Clone, Copy, Debug)]
+struct Holdings {
+    memory_bytes: usize,
+    handles: usize,
+}
+
+/// An instance whose call returned, and that belongs to nobody. It may be kept once the effect of that call is.
+pub struct Rested {
+    store: Store<CellStore>,
+    stay: Stay,
+}
+
+impl fmt::Debug for Rested {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rested").field("stay", &self.stay).finish_non_exhaustive()
+    }
 }
 
 impl Warm {
     /// The place of an instance that is about to be made; none where the manifest or the call wants a fresh one.
     #[must_use]
-    pub fn stay(&self, version: &CellVersion, tenant: Option<TenantId>) -> Option<Stay> {
+    pub fn stay(version: &CellVersion, tenant: Option<TenantId>, generation: u64) -> Option<Stay> {
         let calls_left = version.manifest.limits.instance.warm()?;
-        let generation = self.generation.load(Ordering::Acquire);
-        Some(Stay { tenant: tenant?, generation, calls_left, memory_bytes: None })
+        Some(Stay { tenant: tenant?, generation, calls_left, after_first: None })
     }
 
     /// The instance that came to rest last, with what to know of it.
@@ -84,24 +103,28 @@ impl Warm {
         current.then_some((instance.store, instance.stay))
     }
 
-    /// Lets an instance rest whose call returned, if it may have another one and there is room.
-    pub fn keep(&self, version: &Arc<CellVersion>, mut store: Store<CellStore>, mut stay: Stay) {
+    /// Takes an instance whose call returned away from its request, if it may have another call.
+    pub fn rest(&self, mut store: Store<CellStore>, mut stay: Stay) -> Option<Rested> {
         let nobody = Arc::clone(self.nobody.get_or_init(|| Arc::new(store.data().tree.of_nobody())));
-        let grown_to = store.data().memory_bytes();
+        let (memory_bytes, handles) = (store.data().memory_bytes(), store.data_mut().handles().iter_mut().count());
         stay.calls_left = stay.calls_left.saturating_sub(1);
-        let has_grown = stay.memory_bytes.is_some_and(|before| grown_to > before);
-        if stay.calls_left == 0 || has_grown || !store.data_mut().rest(nobody) {
-            return;
-        }
-        stay.memory_bytes = Some(grown_to);
+        let before = *stay.after_first.get_or_insert(Holdings { memory_bytes, handles });
+        let has_grown = memory_bytes > before.memory_bytes || handles > before.handles;
+        (stay.calls_left > 0 && store.data_mut().rest(nobody) && !has_grown).then_some(Rested { store, stay })
+    }
+
+    /// Lets an instance rest, now that the effect of its call is kept and if there is room.
+    pub fn keep(&self, version: &Arc<CellVersion>, rested: Rested) {
+        let Rested { store, stay } = rested;
         let instance = Instance { store, stay, since: Instant::now() };
+        let bytes = instance.bytes();
         let mut resting = self.lock();
         let fits = resting.count < limit::WARM_INSTANCES_MAX
-            && resting.bytes.saturating_add(grown_to) <= limit::WARM_BYTES_MAX
+            && resting.bytes.saturating_add(bytes) <= limit::WARM_BYTES_MAX
             && stay.generation == self.generation.load(Ordering::Acquire);
         if fits {
             resting.count += 1;
-            resting.bytes += grown_to;
+            resting.bytes += bytes;
             resting.instances.entry((address(version), stay.tenant)).or_default().push(instance);
         } else {
             // Its memory is given back without the lock.
@@ -125,11 +148,12 @@ impl Warm {
         drop(ended);
     }
 
-    /// Ends all of them, and those that are out when they come back.
-    pub fn clear(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+    /// Ends all of them, and those that are out when they come back. Answers the generation that begins.
+    pub fn renew(&self) -> u64 {
+        let generation = self.generation.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
         let ended = std::mem::take(&mut *self.lock());
         drop(ended);
+        generation
     }
 
     /// How many instances of a version rest.
@@ -147,10 +171,16 @@ impl Warm {
     }
 }
 
+impl Instance {
+    fn bytes(&self) -> usize {
+        self.stay.after_first.map_or(0, |holdings| holdings.memory_bytes)
+    }
+}
+
 impl Resting {
     fn forget(&mut self, instance: &Instance) {
         self.count = self.count.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(instance.stay.memory_bytes.unwrap_or(0));
+        self.bytes = self.bytes.saturating_sub(instance.bytes());
     }
 }
 

@@ -316,11 +316,13 @@ impl CellCall {
             if !tree.work.still_valid().await? {
                 return Ok(Attempt::again(tree, tree.work.promises()));
             }
+            tree.keep_warm();
             self.judge_nested(kernel, nested).await;
             return Ok(Attempt::Reply(reply(response)));
         }
         Ok(match kernel.commit(unit).await? {
             Committed::Committed(_) => {
+                tree.keep_warm();
                 self.forget_reveals();
                 self.judge_nested(kernel, nested).await;
                 Attempt::Reply(reply(response))

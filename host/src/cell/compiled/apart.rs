@@ -3,8 +3,9 @@
 //! whoever serves, inherits no environment, and is stopped past its processor time and memory; when the system is short of
 //! memory, it is the first to go.
 //!
-//! Only what the compiler itself says or dies of speaks against a component. A process that does not start, or that
-//! somebody else ends, says nothing: the component is then compiled in place.
+//! Only what the compiler itself says or dies of speaks against a component. One that is ended by somebody else is started
+//! once more. In place a component is compiled only where no such process can be had: what was too much for one must not
+//! become the kernel's own burden.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -29,7 +30,9 @@ pub const REFUSED: u8 = 65;
 /// How a compilation elsewhere went wrong.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The process did not start or was ended; nothing is known of the component.
+    /// There is no such process here; nothing is known of the component.
+    NotStarted(String),
+    /// It was ended by somebody else, or did not end; nothing is known of the component.
     Interrupted(String),
     /// The component is not valid, or too much for the compiler.
     Refused(wasmtime::Error),
@@ -47,7 +50,7 @@ pub(super) async fn compile(program: &Path, wasm: &[u8]) -> Result<Vec<u8>, Fail
         // A signal to the kernel's group is not for it: requests in flight are finished first.
         .process_group(0)
         .spawn()
-        .map_err(|cause| Failure::Interrupted(cause.to_string()))?;
+        .map_err(|cause| Failure::NotStarted(cause.to_string()))?;
     let input = child.stdin.take();
     let feed = async {
         if let Some(mut input) = input {
@@ -74,6 +77,9 @@ pub(super) async fn compile(program: &Path, wasm: &[u8]) -> Result<Vec<u8>, Fail
             limit::COMPILE_CPU_SECONDS_MAX,
             limit::COMPILE_BYTES_MAX / 1024 / 1024
         )))
+    } else if output.status.code().is_some() {
+        // Another program: this one ends as above.
+        Failure::NotStarted(output.status.to_string())
     } else {
         Failure::Interrupted(output.status.to_string())
     })
@@ -112,7 +118,9 @@ fn confine() {
         use rustix::process::{Resource, Rlimit, setpriority_process, setrlimit};
         let most = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
         let _as_it_is = setpriority_process(None, NICE);
-        let _as_it_is = setrlimit(Resource::Cpu, most(limit::COMPILE_CPU_SECONDS_MAX));
+        // SIGXCPU at the first and SIGKILL at the second: where both are the same, Linux sends only the latter.
+        let seconds = limit::COMPILE_CPU_SECONDS_MAX;
+        let _as_it_is = setrlimit(Resource::Cpu, Rlimit { current: Some(seconds), maximum: Some(seconds + 5) });
         let _as_it_is = setrlimit(Resource::Data, most(limit::COMPILE_BYTES_MAX));
         let _as_it_is = setrlimit(Resource::Core, most(0));
         let _as_it_is = std::fs::write("/proc/self/oom_score_adj", "1000");
