@@ -39,7 +39,7 @@ fn handle() -> Handle {
 }
 
 /// Lets this thread have what the others leave.
-fn step_back() {
+pub fn step_back() {
     // Linux counts by thread, although POSIX says by process (setpriority(2)); elsewhere all of the kernel would step back.
     #[cfg(target_os = "linux")]
     if let Err(cause) = rustix::process::setpriority_process(None, NICE) {

@@ -194,9 +194,12 @@ async fn cells(kernel: &Arc<Kernel>, concurrency: u32) {
     }
     let built = "target/wasm32-wasip2/release/examples";
     let warm = "[limits]\ninstance = { warm = 100000 }\n";
-    let kinds = [("cell", "quote_cell", ""), ("proxy", "quote_proxy", "")];
-    let warm = kinds.map(|(name, file, _)| (if name == "cell" { "cell-warm" } else { "proxy-warm" }, file, warm));
-    for (name, file, limits) in kinds.into_iter().chain(warm) {
+    for (name, file, limits) in [
+        ("cell", "quote_cell", ""),
+        ("proxy", "quote_proxy", ""),
+        ("cell-warm", "quote_cell", warm),
+        ("proxy-warm", "quote_proxy", warm),
+    ] {
         let component = std::fs::read(format!("{built}/{file}.wasm")).expect("tests/bench/run builds it");
         let manifest = format!(
             "[cell]\nname = \"bench-{name}\"\nversion = \"1.0.0\"\ndescription = \"A quote.\"\npermission = \"{PERMISSION}\"\n\

@@ -30,7 +30,8 @@ const TAG_BYTES: usize = 32;
 const ENTRY: &str = "code";
 const UNFINISHED: &str = "unfinished";
 
-/// Machine code that may be run. Made in two places only: by the compiler, here or in a process of its own, and by [`CompiledCache::find`] once the hash holds.
+/// Machine code that may be run. Made in two places only: by the compiler, here or in a process of its own, and by
+/// [`CompiledCache::find`] once the hash holds.
 #[derive(Debug)]
 pub struct Code(Vec<u8>);
 
@@ -279,10 +280,7 @@ impl Compiler {
     /// Compiles a component and keeps its code, after those that wait already.
     pub async fn compile(&self, wasm: Arc<[u8]>, digest: String) -> wasmtime::Result<Component> {
         let turn = Arc::clone(&self.turns).acquire_owned().await;
-        let code = match self.compile_apart(&wasm).await {
-            Some(code) => Some(Code(code?)),
-            None => None,
-        };
+        let code = self.compile_apart(&wasm).await.transpose()?.map(Code);
         let cache = self.cache.clone();
         let task = tokio::task::spawn_blocking(move || {
             let _turn = turn;

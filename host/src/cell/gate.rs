@@ -42,15 +42,25 @@ struct Room {
 #[derive(Debug)]
 pub struct Place {
     line: Arc<Line>,
-    _own: OwnedSemaphorePermit,
-    _cells: OwnedSemaphorePermit,
+    _permits: Permits,
 }
 
 /// The right to run, until it is dropped.
 #[derive(Debug)]
 pub struct Slot {
-    _own: OwnedSemaphorePermit,
-    _cells: OwnedSemaphorePermit,
+    _permits: Permits,
+}
+
+/// One of the tenant's and one of the cell's.
+type Permits = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+/// Waits for both until the deadline, in the order of asking.
+async fn both(own: &Arc<Semaphore>, cells: &Arc<Semaphore>, deadline: Instant) -> Result<Permits, Overloaded> {
+    let wait = async {
+        let own = Arc::clone(own).acquire_owned().await.ok()?;
+        Some((own, Arc::clone(cells).acquire_owned().await.ok()?))
+    };
+    tokio::time::timeout_at(deadline.into(), wait).await.ok().flatten().ok_or(Overloaded)
 }
 
 /// What a cell did since the kernel started. Outlives versions and changes of its concurrency.
@@ -155,28 +165,18 @@ impl Gate {
         if let Some(own) = free(&line.room.places)
             && let Some(cells) = free(&self.all.places)
         {
-            return Ok(Place { line, _own: own, _cells: cells });
+            return Ok(Place { line, _permits: (own, cells) });
         }
         let _queued = Queued::join(&self.waiting, self.slots_max.saturating_mul(QUEUE_PER_SLOT))?;
         let _in_line = Queued::join(&line.waiting, share(self.slots_max).saturating_mul(QUEUE_PER_SLOT))?;
-        let wait = async {
-            let own = Arc::clone(&line.room.places).acquire_owned().await.ok()?;
-            let cells = Arc::clone(&self.all.places).acquire_owned().await.ok()?;
-            Some((own, cells))
-        };
-        let waited = tokio::time::timeout_at(deadline.into(), wait).await.ok().flatten();
-        let (own, cells) = waited.ok_or(Overloaded)?;
-        Ok(Place { line: Arc::clone(&line), _own: own, _cells: cells })
+        let permits = both(&line.room.places, &self.all.places, deadline).await?;
+        Ok(Place { line: Arc::clone(&line), _permits: permits })
     }
 
     /// Waits for a slot until the deadline, in the order of asking.
     pub async fn run(&self, place: &Place, deadline: Instant) -> Result<Slot, Overloaded> {
-        let wait = async {
-            let own = Arc::clone(&place.line.room.slots).acquire_owned().await.ok()?;
-            let cells = Arc::clone(&self.all.slots).acquire_owned().await.ok()?;
-            Some(Slot { _own: own, _cells: cells })
-        };
-        tokio::time::timeout_at(deadline.into(), wait).await.ok().flatten().ok_or(Overloaded)
+        let permits = both(&place.line.room.slots, &self.all.slots, deadline).await?;
+        Ok(Slot { _permits: permits })
     }
 
     fn line(&self, tenant: Option<TenantId>) -> Arc<Line> {

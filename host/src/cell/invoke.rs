@@ -195,8 +195,10 @@ where
             bytes_out: 0,
         });
     }
-    let warm = Arc::clone(&data.tree.catalog.warm);
-    let rested = stay.filter(|_| returned).and_then(|stay| warm.rest(store, stay));
+    let rested = stay.filter(|_| returned).and_then(|stay| {
+        let warm = Arc::clone(&store.data().tree.catalog.warm);
+        warm.rest(store, stay)
+    });
     Ended { result, fuel_used, fuel_charged, rested }
 }
 

@@ -144,10 +144,14 @@ impl Work {
 
     /// The values of several keys in their order; one statement at most.
     pub async fn read_many(&self, keys: &[StateKey]) -> Result<Vec<Option<Bytes>>, WorkError> {
-        let mut unknown = self.lock().unknown(keys);
-        if self.snapshot.is_none() {
-            self.lock().assume(&mut unknown)?;
-        }
+        let unknown = {
+            let mut inner = self.lock();
+            let mut unknown = inner.unknown(keys);
+            if self.snapshot.is_none() {
+                inner.assume(&mut unknown)?;
+            }
+            unknown
+        };
         if !unknown.is_empty() {
             let found = self.fetch(&unknown).await?;
             let bytes = found.iter().flatten().map(|versioned| versioned.value.len()).sum();

@@ -38,7 +38,7 @@ pub(super) trait Weigh {
 #[derive(Clone, Debug)]
 pub(super) struct Gathered {
     /// Values of keys.
-    pub(super) reads: Gather<Vec<StateKey>, Vec<Option<Versioned>>>,
+    reads: Gather<Vec<StateKey>, Vec<Option<Versioned>>>,
     /// Stored replies.
     pub(super) replies: Gather<ReplyKey, Option<ReplyRow>>,
 }
@@ -47,6 +47,22 @@ impl Gathered {
     /// Nothing waits yet.
     pub(super) fn new() -> Self {
         Self { reads: Gather::new(), replies: Gather::new() }
+    }
+
+    /// Values of keys in their order; `read` reads the keys of many questions with one statement.
+    pub(super) async fn read<F>(
+        &self,
+        keys: &[StateKey],
+        read: impl Fn(Vec<StateKey>) -> F + Send + 'static,
+    ) -> Result<Vec<Option<Versioned>>, StorageError>
+    where
+        F: Future<Output = Result<Vec<Option<Versioned>>, StorageError>> + Send + 'static,
+    {
+        let together = move |all: Vec<Vec<StateKey>>| {
+            let reading = read(all.concat());
+            async move { Ok(cut(reading.await?, &all)) }
+        };
+        self.reads.ask(keys.to_vec(), together).await
     }
 }
 
@@ -193,7 +209,7 @@ impl<Q: Weigh, A> Waiting<Q, A> {
 }
 
 /// Gives each question its part of what a statement answered to all their keys.
-pub(super) fn cut(values: Vec<Option<Versioned>>, questions: &[Vec<StateKey>]) -> Vec<Vec<Option<Versioned>>> {
+fn cut(values: Vec<Option<Versioned>>, questions: &[Vec<StateKey>]) -> Vec<Vec<Option<Versioned>>> {
     let mut values = values.into_iter();
     questions.iter().map(|keys| values.by_ref().take(keys.len()).collect()).collect()
 }

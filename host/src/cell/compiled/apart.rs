@@ -15,14 +15,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::cell::engine::{self, Threads};
-use crate::limit;
+use crate::{background, limit};
 
 /// The word on the command line, which is not among those that people use.
 pub const COMMAND: &str = "compile-component";
-
-/// Weight beside whoever serves: 110 to 1024 (Linux, `sched_prio_to_weight`).
-#[cfg(target_os = "linux")]
-const NICE: i32 = 10;
 
 /// Status of a compiler that refuses its component (`EX_DATAERR` of sysexits.h); a panic is 101, a wrong command line 2.
 pub const REFUSED: u8 = 65;
@@ -113,11 +109,11 @@ pub fn run(mut input: impl Read, mut output: impl Write, mut complain: impl Writ
 
 /// Bounds this process. What the system does not grant is done without: the component is then compiled as before.
 fn confine() {
+    background::step_back();
     #[cfg(target_os = "linux")]
     {
-        use rustix::process::{Resource, Rlimit, setpriority_process, setrlimit};
+        use rustix::process::{Resource, Rlimit, setrlimit};
         let most = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
-        let _as_it_is = setpriority_process(None, NICE);
         // SIGXCPU at the first and SIGKILL at the second: where both are the same, Linux sends only the latter.
         let seconds = limit::COMPILE_CPU_SECONDS_MAX;
         let _as_it_is = setrlimit(Resource::Cpu, Rlimit { current: Some(seconds), maximum: Some(seconds + 5) });

@@ -7,7 +7,6 @@ use super::PostgresStorage;
 use super::answer::{KeyColumns, column, counters, versions};
 use crate::state::unit::{Read, ReplyKey, StoredReply};
 use crate::state::{Entry, Scan, StateKey, Version, Versioned};
-use crate::storage::gather;
 use crate::storage::plan::{Answers, Questions};
 use crate::storage::record::{self, EntryRow};
 use crate::storage::{StorageError, measured};
@@ -33,11 +32,11 @@ impl PostgresStorage {
     /// See [`crate::storage::Storage::read_gathered`].
     pub async fn read_gathered(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, StorageError> {
         let readers = self.readers.clone();
-        let together = move |all: Vec<Vec<StateKey>>| {
+        let together = move |keys: Vec<StateKey>| {
             let readers = readers.clone();
-            async move { Ok(gather::cut(read(&readers, &all.concat()).await?, &all)) }
+            async move { read(&readers, &keys).await }
         };
-        self.gathered.reads.ask(keys.to_vec(), together).await
+        self.gathered.read(keys, together).await
     }
 
     /// See [`crate::storage::Storage::scan`].
