@@ -17,7 +17,8 @@ on_both_backends! {
     two_kernels_migrate_at_once,
 }
 
-const NAMES: [&str; 6] = ["0001_head", "0002_state", "0003_event", "0004_audit", "0005_audit_tree", "0006_audit_outcome"];
+const NAMES: [&str; 6] =
+    ["0001_head", "0002_state", "0003_event", "0004_audit", "0005_audit_tree", "0006_audit_outcome"];
 
 fn names(migrations: &[Migration]) -> Vec<String> {
     migrations.iter().map(ToString::to_string).collect()

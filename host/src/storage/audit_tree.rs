@@ -13,7 +13,8 @@ const LEAVES: &str = "select idx, leaf from audit where idx >= $1 and idx < $2 o
 const TEXTS_SQLITE: &str =
     "select idx, leaf, body from audit where tenant = $1 and idx >= $2 and idx < $3 order by idx limit $4";
 // In these words, for the reason that is given where the audit log is searched.
-const TEXTS_POSTGRES: &str = "select idx, leaf, body from audit where (tenant, idx) >= ($1, $2) and idx >= $2 and idx < $3
+const TEXTS_POSTGRES: &str =
+    "select idx, leaf, body from audit where (tenant, idx) >= ($1, $2) and idx >= $2 and idx < $3
     and tenant >= $1 and tenant <= $1 order by tenant, idx limit $4";
 const TILE: &str = "select root, hashes from audit_tile where level = $1 and position = $2";
 const ROOTS: &str =

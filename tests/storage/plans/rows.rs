@@ -1,10 +1,10 @@
-//! Rows in every table that grows, so that PostgreSQL's planner has something to choose between: a few tenants, a few kinds of things,
-//! and ids that are all different.
+//! Rows in every table that grows, so that PostgreSQL's planner has something to choose between: a few tenants, a few
+//! kinds of things, and ids that are all different.
 
 use suite::database::Database;
 
 /// Rows of each table.
-pub(super) const ROWS: u32 = 20_000;
+const ROWS: u32 = 20_000;
 
 /// Table and row number `n`. `OWN` is an id of its own, `TENANT` one of eight; `BYTES_8` is a value of 8 bytes.
 pub(super) const TABLES: [(&str, &str); 8] = [
@@ -30,7 +30,8 @@ pub(super) const TABLES: [(&str, &str); 8] = [
 pub(super) async fn fill(database: &Database) {
     for (table, row) in TABLES {
         let row = row.replace("OWN", &id("n")).replace("TENANT", &id("n % 8"));
-        let row = [8192, 32, 8].into_iter().fold(row, |row, length| row.replace(&format!("BYTES_{length}"), &bytes(length)));
+        let row =
+            [8192, 32, 8].into_iter().fold(row, |row, length| row.replace(&format!("BYTES_{length}"), &bytes(length)));
         let sql = format!("insert into {table} select {row} from generate_series(1::bigint, {ROWS}) as numbers (n)");
         database.execute(&sql).await.unwrap_or_else(|cause| panic!("{sql}: {cause}"));
     }

@@ -105,7 +105,8 @@ pub(super) fn hidden(file: &File, growing: &BTreeSet<String>) -> Vec<String> {
 
 fn touches(text: &str, growing: &BTreeSet<String>) -> bool {
     let text = text.to_lowercase();
-    let words: Vec<&str> = text.split(|c: char| c != '_' && !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> =
+        text.split(|c: char| c != '_' && !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let mut pairs = words.windows(2);
     pairs.any(|pair| ["from", "into", "join", "update"].contains(&pair[0]) && growing.contains(pair[1]))
 }

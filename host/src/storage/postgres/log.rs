@@ -1,6 +1,6 @@
 //! Reads of the two logs: a tenant's events and the audit log.
 
-use sqlx::{QueryBuilder, Postgres};
+use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use super::PostgresStorage;
@@ -16,7 +16,12 @@ impl Dialect for Postgres {
     /// Says in other words that the tenant is this one. Told plainly, the planner knows that the primary key gives the order
     /// too, and goes through the entries of all tenants. The pair is where the index is entered.
     fn push_own(sql: &mut QueryBuilder<Self>, tenant: Uuid, before: i64) {
-        sql.push("(tenant, idx) < (").push_bind(tenant).push(", ").push_bind(before).push(") and idx < ").push_bind(before);
+        sql.push("(tenant, idx) < (")
+            .push_bind(tenant)
+            .push(", ")
+            .push_bind(before)
+            .push(") and idx < ")
+            .push_bind(before);
         sql.push(" and tenant >= ").push_bind(tenant).push(" and tenant <= ").push_bind(tenant);
     }
 
