@@ -38,6 +38,7 @@ mod many_kernels;
 mod migration;
 mod model;
 mod open;
+mod plans;
 mod state;
 mod sweep;
 

@@ -67,10 +67,10 @@ const FILE_EXCEPTIONS: [(&str, &str, &str); 3] = [
 ];
 
 /// A file of the tree.
-struct File {
+pub(crate) struct File {
     /// Path from the root, with `/`.
-    path: String,
-    text: String,
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 impl File {
@@ -92,7 +92,7 @@ fn read(path: &str) -> String {
 }
 
 /// The files below some folders of the root that end in one of these, in order.
-fn files(folders: &[&str], ends: &[&str]) -> Vec<File> {
+pub(crate) fn files(folders: &[&str], ends: &[&str]) -> Vec<File> {
     let mut found = Vec::new();
     for folder in folders {
         collect(&root().join(folder), folder, ends, &mut found);
@@ -474,6 +474,23 @@ fn code(text: &str) -> String {
     out
 }
 
+/// The string literals of a source with their places, as they are written, quotes included.
+pub(crate) fn strings(text: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    let (mut at, mut before) = (0, None);
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        let is_comment = comment(rest);
+        let is_literal = is_comment.is_none().then(|| literal(rest, before)).flatten();
+        let first = rest.chars().next();
+        let length = is_comment.or(is_literal).unwrap_or(first.map_or(1, char::len_utf8));
+        if is_literal.is_some() && first != Some('\'') {
+            found.extend(rest.get(..length).map(|token| (at, token)));
+        }
+        (at, before) = (at + length, first);
+    }
+    found
+}
+
 /// Length of the comment that the text begins with.
 fn comment(text: &str) -> Option<usize> {
     if text.starts_with("//") {
@@ -584,7 +601,7 @@ fn body(signature: &str) -> Option<&str> {
     None
 }
 
-fn line_of(text: &str, at: usize) -> usize {
+pub(crate) fn line_of(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }
 
@@ -599,6 +616,8 @@ fn the_reader_understands_rust() {
         write!(seen, "{name}:{line}:{lines} ").expect("a string takes everything");
     }
     assert_eq!(seen, "a:1:2 ", "a comment is no code, and a brace in a literal is no brace");
+    let tokens: Vec<&str> = strings(text).into_iter().map(|(_, token)| token).collect();
+    assert_eq!(tokens, ["\"{\"", "r#\"\"}\"#"]);
     let paths: Vec<String> = crate_paths("use crate::a::{self, B as C, d::{E, F}};\nlet x = crate::g::h(1);")
         .into_iter()
         .map(|(line, path)| format!("{line} {path}"))

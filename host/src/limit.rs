@@ -240,6 +240,8 @@ pub const WASI_RESOURCES_MAX: usize = 256;
 pub const FAILURES_PER_REQUEST_MAX: usize = 16;
 /// Bytes free on the kernel's disks below which it says that it is not ready: time to act before commits are refused.
 pub const DISK_FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
+/// Entries of the audit log that are put in order for one page. Those of a longer time are gone through in the log's order.
+pub const AUDIT_SORTED_MAX: i64 = 10_000;
 /// Expired rows that one sweep removes: it takes about a millisecond, which a commit may have to wait on `SQLite`.
 pub const SWEEP_ROWS_MAX: i64 = 500;
 /// Sweeps in a row: at ten thousand rows a second the sweeper keeps up with every load that fits the machine.

@@ -15,10 +15,12 @@ pub mod whole;
 
 mod gather;
 mod record;
+mod search;
 mod work;
 
 use std::time::{Duration, Instant};
 
+use sqlx::{Postgres, Sqlite};
 use tokio::time::timeout;
 
 use jiff::Timestamp;
@@ -180,6 +182,26 @@ impl Storage {
     /// A page of the audit log, newest first.
     pub async fn audit(&self, query: &AuditQuery) -> Result<Vec<StoredEntry>, StorageError> {
         in_time(limit::ANSWER_TIMEOUT, async { on_backend!(self, backend => backend.audit(query).await) }).await
+    }
+
+    /// The statement of [`Storage::events`], for who asks the database how it would run it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn event_statement(&self, query: &EventQuery) -> String {
+        match self {
+            Self::Sqlite(_) => search::event_page::<Sqlite>(query).into_string(),
+            Self::Postgres(_) => search::event_page::<Postgres>(query).into_string(),
+        }
+    }
+
+    /// The same for [`Storage::audit`], which has up to three.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn audit_statements(&self, query: &AuditQuery) -> Vec<String> {
+        match self {
+            Self::Sqlite(_) => search::audit_statements::<Sqlite>(query),
+            Self::Postgres(_) => search::audit_statements::<Postgres>(query),
+        }
     }
 
     /// Answers when the database does.

@@ -117,8 +117,16 @@ async fn audit_is_searched_newest_first(subject: Subject) {
     let correlation_id = Some(entries[0].correlation_id);
     assert_eq!(found(AuditQuery { correlation_id, ..own.clone() }).await, [0]);
     assert_eq!(found(AuditQuery { correlation_id, ..any }).await, [0]);
-    let between = AuditQuery { from: Some(entries[1].at), to: Some(entries[2].at), ..own };
-    assert_eq!(found(between).await, [1]);
+    assert_eq!(found(AuditQuery { to: Some(entries[1].at), ..own.clone() }).await, [0]);
+    let since = AuditQuery { from: Some(entries[1].at), ..own };
+    assert_eq!(found(since.clone()).await, [2, 1]);
+    assert_eq!(found(AuditQuery { limit: 1, before: Some(2), ..since.clone() }).await, [1]);
+    assert_eq!(found(AuditQuery { to: Some(entries[2].at), ..since.clone() }).await, [1]);
+    let of_bob = AuditQuery { actor: Some("bob".into()), action: Some("user.create".into()), ..since.clone() };
+    assert_eq!(found(AuditQuery { outcome: Some("success".into()), ..of_bob }).await, [2]);
+    let correlation_id = Some(entries[2].correlation_id);
+    assert_eq!(found(AuditQuery { correlation_id, actor: Some("bob".into()), ..since.clone() }).await, [2]);
+    assert_eq!(found(AuditQuery { correlation_id, actor: Some("ada".into()), ..since }).await, [0; 0]);
 }
 
 async fn the_stored_text_is_what_the_leaf_covers(subject: Subject) {

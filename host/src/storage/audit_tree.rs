@@ -10,8 +10,12 @@ use crate::limit;
 const END: &str = "select audit_index, (select max(size) from audit_checkpoint) from head";
 const LAST: &str = "select max(idx) from audit";
 const LEAVES: &str = "select idx, leaf from audit where idx >= $1 and idx < $2 order by idx";
-const TEXTS: &str =
+const TEXTS_SQLITE: &str =
     "select idx, leaf, body from audit where tenant = $1 and idx >= $2 and idx < $3 order by idx limit $4";
+// In these words, for the reason that is given where the audit log is searched.
+const TEXTS_POSTGRES: &str =
+    "select idx, leaf, body from audit where (tenant, idx) >= ($1, $2) and idx >= $2 and idx < $3
+    and tenant >= $1 and tenant <= $1 order by tenant, idx limit $4";
 const TILE: &str = "select root, hashes from audit_tile where level = $1 and position = $2";
 const ROOTS: &str =
     "select position, root from audit_tile where level = $1 and position >= $2 and position < $3 order by position";
@@ -96,7 +100,11 @@ impl Storage {
         limit: u32,
     ) -> Result<Vec<(i64, Vec<u8>, String)>, StorageError> {
         let limit = i64::from(limit);
-        read!(self, "audit_texts", sqlx::query_as(TEXTS).bind(tenant.0).bind(from).bind(to).bind(limit), fetch_all)
+        let sql = match self {
+            Self::Sqlite(_) => TEXTS_SQLITE,
+            Self::Postgres(_) => TEXTS_POSTGRES,
+        };
+        read!(self, "audit_texts", sqlx::query_as(sql).bind(tenant.0).bind(from).bind(to).bind(limit), fetch_all)
     }
 
     /// Whole rows, in order, unjudged.

@@ -30,9 +30,9 @@ macro_rules! scripts {
 }
 
 pub(super) const SQLITE: &[Script] =
-    scripts!("sqlite": 1 "head", 2 "state", 3 "event", 4 "audit", 5 "audit_tree", 7 "row");
+    scripts!("sqlite": 1 "head", 2 "state", 3 "event", 4 "audit", 5 "audit_tree", 6 "audit_outcome", 7 "row");
 pub(super) const POSTGRES: &[Script] =
-    scripts!("postgres": 1 "head", 2 "state", 3 "event", 4 "audit", 5 "audit_tree", 7 "row");
+    scripts!("postgres": 1 "head", 2 "state", 3 "event", 4 "audit", 5 "audit_tree", 6 "audit_outcome", 7 "row");
 
 pub(super) const APPLIED: &str = "select number, name, checksum, applied_at from migration order by number";
 pub(super) const RECORD: &str = "insert into migration (number, name, checksum, applied_at) values ($1, $2, $3, $4)";

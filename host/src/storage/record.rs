@@ -3,12 +3,11 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use sqlx::{Database, Encode, QueryBuilder, Type};
 use uuid::Uuid;
 
 use super::StorageError;
-use crate::audit::{AuditEntry, AuditQuery, StoredEntry};
-use crate::event::{Event, EventQuery, StoredEvent};
+use crate::audit::{AuditEntry, StoredEntry};
+use crate::event::{Event, StoredEvent};
 use crate::id::{CorrelationId, TenantId};
 use crate::limit;
 use crate::state::unit::{ReplyKey, StoredReply};
@@ -21,15 +20,6 @@ pub(super) const SCAN: &str = "select key, value, version from state
 
 pub(super) const EVENT: &str = "select sequence, id, source, kind, subject, time, data, tenant, actor, correlation,
     traceparent from event where tenant = $1 and source = $2 and id = $3";
-
-/// `$3` is an exact type, `$4` the beginning of one; an absent filter is null.
-pub(super) const EVENTS: &str = "select sequence, id, source, kind, subject, time, data, tenant, actor, correlation,
-    traceparent from event
-    where tenant = $1 and sequence > $2
-        and ($3 is null or kind = $3)
-        and ($4 is null or substr(kind, 1, length($4)) = $4)
-        and ($5 is null or subject = $5)
-    order by sequence limit $6";
 
 pub(super) const AUDIT_ENTRY: &str = "select idx, body from audit where id = $1 and tenant = $2";
 
@@ -95,7 +85,7 @@ pub(super) fn headers(reply: &StoredReply) -> String {
     serde_json::to_string(&reply.headers).unwrap_or_default()
 }
 
-/// Columns of [`EVENT`] and [`EVENTS`].
+/// Columns of [`EVENT`] and of a page of events.
 pub(super) type EventRow =
     (i64, String, String, String, Option<String>, i64, String, Uuid, String, Uuid, Option<String>);
 
@@ -118,59 +108,13 @@ pub(super) fn event(row: EventRow) -> Result<StoredEvent, StorageError> {
     Ok(StoredEvent { sequence, event })
 }
 
-/// The filters `$3` and `$4` of [`EVENTS`].
-pub(super) fn kind_filters(query: &EventQuery) -> (Option<&str>, Option<&str>) {
-    match query.kind.as_deref().map(|kind| (kind, kind.strip_suffix('*'))) {
-        Some((_, Some(prefix))) => (None, Some(prefix)),
-        Some((kind, None)) => (Some(kind), None),
-        None => (None, None),
-    }
-}
-
-/// Columns of [`AUDIT_ENTRY`] and [`audit_page`].
+/// Columns of [`AUDIT_ENTRY`] and of a page of the audit log.
 pub(super) type AuditRow = (i64, String);
 
 pub(super) fn audit((index, body): AuditRow) -> Result<StoredEntry, StorageError> {
     let entry: AuditEntry = serde_json::from_str(&body)
         .map_err(|error| StorageError::Corrupt { table: "audit", what: format!("entry {index}: {error}") })?;
     Ok(StoredEntry { index, entry })
-}
-
-/// The one query that is put together at run time: with only the filters that are asked for, either database finds the
-/// index that serves them.
-pub(super) fn audit_page<DB>(query: &AuditQuery) -> QueryBuilder<DB>
-where
-    DB: Database,
-    for<'a> Uuid: Encode<'a, DB> + Type<DB>,
-    for<'a> String: Encode<'a, DB> + Type<DB>,
-    for<'a> i64: Encode<'a, DB> + Type<DB>,
-{
-    let before = query.before.unwrap_or(i64::MAX);
-    let mut sql = QueryBuilder::new("select idx, body from audit where idx < ");
-    sql.push_bind(before);
-    if let Some(tenant) = query.tenant {
-        sql.push(" and tenant = ").push_bind(tenant.0);
-    }
-    if let Some(actor) = &query.actor {
-        sql.push(" and actor = ").push_bind(actor.clone());
-    }
-    if let Some(action) = &query.action {
-        sql.push(" and action = ").push_bind(action.clone());
-    }
-    if let Some(outcome) = &query.outcome {
-        sql.push(" and outcome = ").push_bind(outcome.clone());
-    }
-    if let Some(correlation) = query.correlation_id {
-        sql.push(" and correlation = ").push_bind(correlation.0);
-    }
-    if let Some(from) = query.from {
-        sql.push(" and at >= ").push_bind(from.as_millisecond());
-    }
-    if let Some(to) = query.to {
-        sql.push(" and at < ").push_bind(to.as_millisecond());
-    }
-    sql.push(" order by idx desc limit ").push_bind(i64::from(query.limit));
-    sql
 }
 
 pub(super) fn timestamp(table: &'static str, milliseconds: i64) -> Result<Timestamp, StorageError> {

@@ -22,9 +22,6 @@ use super::gather::Gathered;
 use super::{StorageError, measured, record};
 use crate::limit;
 
-/// Bound values of one statement (`SQLITE_MAX_VARIABLE_NUMBER`); longer statements are cut into chunks.
-const BINDS_MAX: usize = 32_766;
-
 /// An open database file, locked against other processes.
 #[derive(Clone, Debug)]
 pub struct SqliteStorage {

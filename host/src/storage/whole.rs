@@ -20,8 +20,11 @@ const ABOUT_SQLITE: &str = "select event.sequence, event.id, event.source, event
 const ABOUT_POSTGRES: &str = "select event.sequence, event.id, event.source, event.kind, event.subject, event.data,
     event.correlation, event.commit_sequence from unnest($2::text[]) as wanted (subject)
     join event on event.tenant = $1 and event.subject = wanted.subject";
-const MARKS: &str = "select idx, correlation, outcome, commit_sequence from audit where tenant = $1 and idx > $2
+const MARKS_SQLITE: &str = "select idx, correlation, outcome, commit_sequence from audit where tenant = $1 and idx > $2
     order by idx limit $3";
+// In these words, for the reason that is given where the audit log is searched.
+const MARKS_POSTGRES: &str = "select idx, correlation, outcome, commit_sequence from audit
+    where (tenant, idx) > ($1, $2) and idx > $2 and tenant >= $1 and tenant <= $1 order by tenant, idx limit $3";
 const CALLS_SQLITE: &str = "select audit.body from json_each($2) as wanted cross join audit
     on audit.tenant = $1 and audit.at = wanted.value where audit.action = 'cell.call' and audit.outcome = 'success'";
 const CALLS_POSTGRES: &str = "select audit.body from unnest($2::bigint[]) as wanted (at)
@@ -105,7 +108,11 @@ impl Storage {
     /// A tenant's audit entries after an index, in order.
     pub async fn audit_marks(&self, tenant: TenantId, after: i64, limit: u32) -> Result<Vec<AuditMark>, StorageError> {
         let limit = i64::from(limit);
-        Ok(read!(self, "whole_marks", sqlx::query_as(MARKS).bind(tenant.0).bind(after).bind(limit), fetch_all))
+        let sql = match self {
+            Self::Sqlite(_) => MARKS_SQLITE,
+            Self::Postgres(_) => MARKS_POSTGRES,
+        };
+        Ok(read!(self, "whole_marks", sqlx::query_as(sql).bind(tenant.0).bind(after).bind(limit), fetch_all))
     }
 
     /// The texts of the audit entries of calls of cells that succeeded and began at one of these milliseconds.

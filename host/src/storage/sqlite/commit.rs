@@ -2,8 +2,8 @@
 
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
+use super::SqliteStorage;
 use super::answer::{answer, key_array};
-use super::{BINDS_MAX, SqliteStorage};
 use crate::id::{BatchId, NodeId};
 use crate::state::unit::{Unit, Verdict};
 use crate::storage::plan::{self, Head, Plan};
@@ -17,6 +17,9 @@ const HEAD: &str = "select sequence, audit_index from head";
 
 const DELETE: &str = "delete from state where (tenant, space, key) in
     (select unhex(value ->> 0), value ->> 1, value ->> 2 from json_each($1))";
+
+/// Rows of the longest statement that writes; more would save little.
+const SHAPE_ROWS_MAX: usize = 128;
 
 impl SqliteStorage {
     /// See [`crate::storage::Storage::commit`].
@@ -85,8 +88,18 @@ async fn write(
     Ok(())
 }
 
+/// Cuts rows into statements of 1, 2, 4 … rows: few enough for a connection to keep them all, so that each is prepared once.
+fn shapes<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let length = 1 << rows.len().min(SHAPE_ROWS_MAX).checked_ilog2()?;
+        let (first, rest) = rows.split_at_checked(length)?;
+        rows = rest;
+        Some(first)
+    })
+}
+
 async fn write_state(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), sqlx::Error> {
-    for rows in plan.puts.chunks(BINDS_MAX / 5) {
+    for rows in shapes(&plan.puts) {
         let mut insert = QueryBuilder::<Sqlite>::new("insert or fail into state (tenant, space, key, value, version) ");
         insert.push_values(rows, |mut row, (key, value, version)| {
             row.push_bind(key.space.tenant.0).push_bind(&*key.space.name).push_bind(&key.key);
@@ -94,7 +107,7 @@ async fn write_state(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Resu
         });
         insert
             .push(" on conflict (tenant, space, key) do update set value = excluded.value, version = excluded.version");
-        insert.build().persistent(false).execute(&mut *connection).await?;
+        insert.build().execute(&mut *connection).await?;
     }
     if !plan.deletes.is_empty() {
         sqlx::query(DELETE).bind(key_array(&plan.deletes)).execute(connection).await?;
@@ -103,7 +116,7 @@ async fn write_state(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Resu
 }
 
 async fn write_events(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), sqlx::Error> {
-    for rows in plan.events.chunks(BINDS_MAX / 12) {
+    for rows in shapes(&plan.events) {
         let mut insert = QueryBuilder::<Sqlite>::new(
             "insert or fail into event (tenant, sequence, id, source, kind, subject, time, data, actor, correlation, traceparent,
             commit_sequence) ",
@@ -114,22 +127,22 @@ async fn write_events(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Res
             row.push_bind(&event.data).push_bind(&event.actor).push_bind(event.correlation.0);
             row.push_bind(&event.traceparent).push_bind(commit);
         });
-        insert.build().persistent(false).execute(&mut *connection).await?;
+        insert.build().execute(&mut *connection).await?;
     }
     let tenants: Vec<_> = plan.tenants.iter().collect();
-    for rows in tenants.chunks(BINDS_MAX / 2) {
+    for rows in shapes(&tenants) {
         let mut insert = QueryBuilder::<Sqlite>::new("insert or fail into tenant_sequence (tenant, sequence) ");
         insert.push_values(rows, |mut row, (tenant, sequence)| {
             row.push_bind(tenant.0).push_bind(*sequence);
         });
         insert.push(" on conflict (tenant) do update set sequence = excluded.sequence");
-        insert.build().persistent(false).execute(&mut *connection).await?;
+        insert.build().execute(&mut *connection).await?;
     }
     Ok(())
 }
 
 async fn write_audit(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), sqlx::Error> {
-    for rows in plan.audit.chunks(BINDS_MAX / 11) {
+    for rows in shapes(&plan.audit) {
         let mut insert = QueryBuilder::<Sqlite>::new(
             "insert or fail into audit (idx, body, leaf, id, tenant, at, actor, action, outcome, correlation, commit_sequence) ",
         );
@@ -140,13 +153,13 @@ async fn write_audit(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Resu
             row.push_bind(&entry.actor.id).push_bind(&entry.action).push_bind(entry.outcome.as_str());
             row.push_bind(entry.correlation_id.0).push_bind(numbered.sequence);
         });
-        insert.build().persistent(false).execute(&mut *connection).await?;
+        insert.build().execute(&mut *connection).await?;
     }
     Ok(())
 }
 
 async fn write_replies(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), sqlx::Error> {
-    for rows in plan.replies.chunks(BINDS_MAX / 10) {
+    for rows in shapes(&plan.replies) {
         let mut insert = QueryBuilder::<Sqlite>::new(
             "insert or fail into idempotency (tenant, principal, route, idempotency_key, fingerprint, status, headers, body,
             created_at, expires_at) ",
@@ -158,7 +171,22 @@ async fn write_replies(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Re
             row.push_bind(&*reply.body).push_bind(reply.created_at.as_millisecond());
             row.push_bind(reply.expires_at.as_millisecond());
         });
-        insert.build().persistent(false).execute(&mut *connection).await?;
+        insert.build().execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shapes;
+
+    #[test]
+    fn every_row_is_in_one_of_few_shapes() {
+        let rows: Vec<usize> = (0..300).collect();
+        for count in 0..rows.len() {
+            assert!(shapes(&rows[..count]).all(|shape| shape.len().is_power_of_two()));
+            assert_eq!(shapes(&rows[..count]).flatten().copied().collect::<Vec<_>>(), rows[..count]);
+        }
+        assert_eq!(shapes(&rows).map(<[usize]>::len).collect::<Vec<_>>(), [128, 128, 32, 8, 4]);
+    }
 }
