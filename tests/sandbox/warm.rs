@@ -18,6 +18,7 @@ on_both_kernels!(
     each_call_has_its_own_limits_and_its_own_receipt,
     payments_are_made_by_warm_cells,
     a_warm_cell_of_the_standard_world_answers,
+    what_a_call_printed_is_its_own,
 );
 
 /// The guest with instances for so many calls.
@@ -194,4 +195,19 @@ async fn a_warm_cell_of_the_standard_world_answers(test: TestKernel) {
         assert_eq!(reply.expect(200)["body"], json!({ "number": number }).to_string());
     }
     assert_eq!(resting(&test, &version_of(&test, "proxy")), 1);
+}
+
+async fn what_a_call_printed_is_its_own(test: TestKernel) {
+    let olga = test.owner().await;
+    warm(Guest::proxy(), 1000).install(&olga).await;
+    let anna = test.tenant("acme").await;
+    let mut calls = Vec::new();
+    for _ in 0..2 {
+        let reply = anna.post("/proxy/do/mumble", &json!({})).await;
+        calls.push(reply.header("x-correlation-id").to_owned());
+    }
+    let lines = olga.get("/api/v1/cells/proxy/logs").await.expect(200)["data"].as_array().unwrap().clone();
+    let said = |line: &serde_json::Value| (text(&line["message"]).to_owned(), text(&line["correlation_id"]).to_owned());
+    let expected = calls.iter().rev().map(|call| ("without an end".to_owned(), call.clone()));
+    assert_eq!(lines.iter().map(said).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
 }

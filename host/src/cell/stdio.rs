@@ -2,10 +2,9 @@
 //! else. A line too long is cut into several; lines past the limit of a request are dropped, because printing must not end
 //! a component that knows nothing of this host.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
@@ -22,34 +21,58 @@ use crate::limit;
 #[derive(Clone)]
 pub struct Printer {
     version: Arc<CellVersion>,
-    /// The request that it works for now.
-    tree: Arc<ArcSwap<Tree>>,
+    paper: Arc<Mutex<Paper>>,
     level: Level,
 }
 
+/// What the two streams of an instance have in common.
+struct Paper {
+    /// The request that it works for now.
+    tree: Arc<Tree>,
+    /// The lines that have not ended yet: of standard output, of standard error.
+    begun: [Vec<u8>; 2],
+}
+
 impl Printer {
-    /// For an instance.
+    /// Standard output of an instance.
     #[must_use]
     pub fn new(version: &Arc<CellVersion>, tree: &Arc<Tree>) -> Self {
-        Self { version: Arc::clone(version), tree: Arc::new(ArcSwap::new(Arc::clone(tree))), level: Level::Info }
+        let paper = Paper { tree: Arc::clone(tree), begun: Default::default() };
+        Self { version: Arc::clone(version), paper: Arc::new(Mutex::new(paper)), level: Level::Info }
     }
 
-    /// From now on it works for another request.
-    pub fn turn_to(&self, tree: &Arc<Tree>) {
-        self.tree.store(Arc::clone(tree));
-    }
-
-    /// The same, of another level.
+    /// Standard error of the same instance.
     #[must_use]
-    pub fn at(self, level: Level) -> Self {
-        Self { level, ..self }
+    pub fn of_errors(&self) -> Self {
+        Self { level: Level::Warn, ..self.clone() }
     }
 
-    fn print(&self, line: &[u8]) {
-        let (line, tree) = (line.trim_ascii_end(), self.tree.load());
-        if !line.is_empty() && tree.printed_lines.fetch_add(1, Ordering::Relaxed) < limit::PRINTED_LINES_MAX {
-            log::emit(&self.version, &tree, self.level, &String::from_utf8_lossy(line));
+    /// From now on it works for another request. What was printed for the last one is its own, with or without an end.
+    pub fn turn_to(&self, tree: &Arc<Tree>) {
+        let mut paper = self.paper();
+        let Paper { tree: last, begun: [output, errors] } = &mut *paper;
+        for (level, begun) in [(Level::Info, output), (Level::Warn, errors)] {
+            print(&self.version, last, level, &std::mem::take(begun));
         }
+        *last = Arc::clone(tree);
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        let mut paper = self.paper();
+        let Paper { tree, begun: [output, errors] } = &mut *paper;
+        let begun = if self.level == Level::Info { output } else { errors };
+        cut(begun, bytes, |line| print(&self.version, tree, self.level, line));
+    }
+
+    fn paper(&self) -> MutexGuard<'_, Paper> {
+        self.paper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn print(version: &CellVersion, tree: &Tree, level: Level, line: &[u8]) {
+    let line = line.trim_ascii_end();
+    if !line.is_empty() && tree.printed_lines.fetch_add(1, Ordering::Relaxed) < limit::PRINTED_LINES_MAX {
+        log::emit(version, tree, level, &String::from_utf8_lossy(line));
     }
 }
 
@@ -66,20 +89,17 @@ impl StdoutStream for Printer {
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(Lines { printer: self.clone(), begun: Vec::new() })
+        Box::new(Lines(self.clone()))
     }
 }
 
 /// Cuts what is written into lines.
-struct Lines {
-    printer: Printer,
-    /// The line that has not ended yet.
-    begun: Vec<u8>,
-}
+struct Lines(Printer);
 
 impl Drop for Lines {
     fn drop(&mut self) {
-        self.printer.print(&self.begun);
+        // Ends the line, if one was begun.
+        self.0.write(b"\n");
     }
 }
 
@@ -90,7 +110,7 @@ impl Pollable for Lines {
 
 impl OutputStream for Lines {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        cut(&mut self.begun, &bytes, |line| self.printer.print(line));
+        self.0.write(&bytes);
         Ok(())
     }
 

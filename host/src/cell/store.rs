@@ -11,7 +11,6 @@ use wasmtime::component::Instance;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::binding::aibos::cell::log::Level;
 use super::catalog::Catalog;
 use super::course::Course;
 use super::fault::{Armed, FaultPlace, Strike};
@@ -270,8 +269,8 @@ impl CellStore {
         let printer = Printer::new(&version, &tree);
         let wasi = WasiCtx::builder()
             .max_random_size(limit::WASI_RANDOM_BYTES_MAX)
-            .stdout(printer.clone().at(Level::Info))
-            .stderr(printer.clone().at(Level::Warn))
+            .stdout(printer.clone())
+            .stderr(printer.of_errors())
             .build();
         Self {
             wasi,

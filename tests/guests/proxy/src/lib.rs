@@ -52,6 +52,13 @@ impl wasip2::exports::http::incoming_handler::Guest for Proxy {
                 let staged = state::put("key", query.as_bytes());
                 reply(out, query.parse().unwrap_or(500), &json!({ "staged": staged.is_ok() }));
             }
+            "mumble" => {
+                let stream = wasip2::cli::stdout::get_stdout();
+                stream.blocking_write_and_flush(b"without an end").expect("the host takes it");
+                // It stays open after the call.
+                std::mem::forget(stream);
+                reply(out, 200, &json!({}));
+            }
             "world" => reply(out, 200, &world()),
             "outbound" => reply(out, 200, &outbound::ask(query)),
             "remember" => reply(out, 201, &outbound::remember(query)),
