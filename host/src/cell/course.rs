@@ -13,8 +13,12 @@ use std::time::{Duration, Instant};
 use crate::background;
 use crate::id::TenantId;
 
-/// Time that a call may compute among the short ones. Waiting for a host call does not count.
+/// Time that a call may compute among the short ones, counted from the first tick that meets it each time it is set going: a
+/// call that ends before a tick is not timed at all. Waiting for a host call does not count.
 const SLICE: Duration = Duration::from_millis(1);
+
+/// No tick has met the call since it was last set going.
+const NOT_MET: u64 = u64::MAX;
 
 /// Short calls in a row after which a cell's calls begin among the short ones again.
 const SHORT_AGAIN: u8 = 16;
@@ -62,7 +66,7 @@ impl Habits {
 #[derive(Debug)]
 pub struct Course {
     epoch: Instant,
-    /// What [`thread_time`] said when it was last set going, in nanoseconds.
+    /// What [`thread_time`] said at the first tick since it was set going, in nanoseconds.
     going_since: AtomicU64,
     /// Nanoseconds that it computed before.
     computed: AtomicU64,
@@ -73,13 +77,20 @@ impl Course {
     /// The course of a call that has not begun.
     #[must_use]
     pub fn new(epoch: Instant) -> Self {
-        let zero = || AtomicU64::new(0);
-        Self { epoch, going_since: zero(), computed: zero(), is_long: AtomicBool::new(false) }
+        Self {
+            epoch,
+            going_since: AtomicU64::new(NOT_MET),
+            computed: AtomicU64::new(0),
+            is_long: AtomicBool::new(false),
+        }
     }
 
-    /// Whether the call that asks has used up its slice. It then gives its thread away.
+    /// Whether the call that asks, at a tick, has used up its slice. It then gives its thread away.
     #[must_use]
     pub fn is_over(&self) -> bool {
+        if self.going_since.load(Ordering::Relaxed) == NOT_MET {
+            self.going_since.store(nanoseconds(thread_time(self.epoch)), Ordering::Relaxed);
+        }
         let computed = self.computed.load(Ordering::Relaxed) + self.going();
         let over = u128::from(computed) >= SLICE.as_nanos();
         if over {
@@ -92,9 +103,18 @@ impl Course {
         self.is_long.load(Ordering::Relaxed)
     }
 
-    /// Nanoseconds that it computed since it was last set going; asked on the thread that runs it.
+    /// Nanoseconds that it computed since a tick met it; asked on the thread that runs it.
     fn going(&self) -> u64 {
-        nanoseconds(thread_time(self.epoch)).saturating_sub(self.going_since.load(Ordering::Relaxed))
+        match self.going_since.load(Ordering::Relaxed) {
+            NOT_MET => 0,
+            since => nanoseconds(thread_time(self.epoch)).saturating_sub(since),
+        }
+    }
+
+    /// It waits, or has ended.
+    fn pause(&self) {
+        self.computed.fetch_add(self.going(), Ordering::Relaxed);
+        self.going_since.store(NOT_MET, Ordering::Relaxed);
     }
 }
 
@@ -139,9 +159,8 @@ impl<F: Future> Future for Timed<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let Self { course, call } = &mut *self;
-        course.going_since.store(nanoseconds(thread_time(course.epoch)), Ordering::Relaxed);
         let polled = call.as_mut().poll(context);
-        course.computed.fetch_add(course.going(), Ordering::Relaxed);
+        course.pause();
         polled
     }
 }
