@@ -14,6 +14,7 @@ pub mod given;
 pub mod invoke;
 pub mod linker;
 pub mod manifest;
+pub mod measures;
 pub mod outbound;
 pub mod outcome;
 pub mod outside;

@@ -54,6 +54,12 @@ pub struct Slot {
 /// One of the tenant's and one of the cell's.
 type Permits = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
+/// Both, when they are free. A permit that somebody waits for is never free: it goes from hand to hand.
+fn at_once(own: &Arc<Semaphore>, cells: &Arc<Semaphore>) -> Option<Permits> {
+    let free = |room: &Arc<Semaphore>| Arc::clone(room).try_acquire_owned().ok();
+    Some((free(own)?, free(cells)?))
+}
+
 /// Waits for both until the deadline, in the order of asking.
 async fn both(own: &Arc<Semaphore>, cells: &Arc<Semaphore>, deadline: Instant) -> Result<Permits, Overloaded> {
     let wait = async {
@@ -161,11 +167,8 @@ impl Gate {
     /// Waits for a place until the deadline.
     pub async fn enter(&self, tenant: Option<TenantId>, deadline: Instant) -> Result<Place, Overloaded> {
         let line = self.line(tenant);
-        let free = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_owned().ok();
-        if let Some(own) = free(&line.room.places)
-            && let Some(cells) = free(&self.all.places)
-        {
-            return Ok(Place { line, _permits: (own, cells) });
+        if let Some(permits) = at_once(&line.room.places, &self.all.places) {
+            return Ok(Place { line, _permits: permits });
         }
         let _queued = Queued::join(&self.waiting, self.slots_max.saturating_mul(QUEUE_PER_SLOT))?;
         let _in_line = Queued::join(&line.waiting, share(self.slots_max).saturating_mul(QUEUE_PER_SLOT))?;
@@ -175,7 +178,11 @@ impl Gate {
 
     /// Waits for a slot until the deadline, in the order of asking.
     pub async fn run(&self, place: &Place, deadline: Instant) -> Result<Slot, Overloaded> {
-        let permits = both(&place.line.room.slots, &self.all.slots, deadline).await?;
+        let (own, cells) = (&place.line.room.slots, &self.all.slots);
+        let permits = match at_once(own, cells) {
+            Some(permits) => permits,
+            None => both(own, cells, deadline).await?,
+        };
         Ok(Slot { _permits: permits })
     }
 

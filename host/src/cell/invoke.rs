@@ -1,7 +1,7 @@
 //! Runs one call of a cell: a fresh instance or a warm one, its fuel, its deadline, and the judgement of how it ended.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use wasmtime::component::{Instance, TypedFunc};
@@ -178,7 +178,7 @@ where
     let fuel_used = fuel.saturating_sub(store.get_fuel().unwrap_or(0));
     let fuel_charged = if result.is_ok() { fuel_used } else { fuel };
     let outcome = result.as_ref().map_or_else(Outcome::label, |_| "returned");
-    measure(&version.name, outcome, started.elapsed());
+    version.measures.ended(&version.name, outcome, started.elapsed());
     let data = store.data_mut();
     if purpose == Purpose::Handle {
         let host_calls = data.counted();
@@ -275,10 +275,4 @@ pub fn check_response(response: &Response, output_bytes_max: usize) -> Result<()
         }
     }
     Ok(())
-}
-
-fn measure(cell: &Arc<str>, outcome: &'static str, elapsed: Duration) {
-    let cell = metrics::SharedString::from(Arc::clone(cell));
-    metrics::histogram!("cell_invocation_duration_seconds", "cell" => cell, "outcome" => outcome)
-        .record(elapsed.as_secs_f64());
 }

@@ -1,6 +1,8 @@
 //! Route patterns: `/payments/{id}/capture`, with `{name}` for one segment and `{*rest}` for the rest. Two patterns that
 //! could match one path are told apart nowhere else; they are refused.
 
+use std::borrow::Cow;
+
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -117,6 +119,16 @@ pub fn split_path(path: &str) -> Option<Vec<String>> {
             (!decoded.contains('/') && decoded != "." && decoded != "..").then_some(decoded)
         })
         .collect()
+}
+
+/// The path that [`split_path`] splits, decoded; as it is when there is nothing to decode.
+#[must_use]
+pub fn decode_path(path: &str) -> Option<Cow<'_, str>> {
+    let climbs = || path.split('/').any(|part| part == "." || part == "..");
+    if path.starts_with('/') && !path.contains('%') && !climbs() {
+        return Some(Cow::Borrowed(path));
+    }
+    split_path(path).map(|segments| Cow::Owned(format!("/{}", segments.join("/"))))
 }
 
 fn decode(part: &str) -> Option<String> {

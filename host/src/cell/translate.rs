@@ -45,27 +45,39 @@ fn kernels_own(name: &str) -> bool {
 /// The headers of a client as a cell sees them.
 #[must_use]
 pub fn request_headers(headers: &HeaderMap, context: &Context) -> Vec<(String, String)> {
-    // A header that is not UTF-8 has no meaning that a cell could rely on.
-    let hops: Vec<String> = headers
+    let hops: Vec<&str> = headers
         .get_all(http::header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|names| names.split(',').map(|name| name.trim().to_ascii_lowercase()))
+        .flat_map(|names| names.split(',').map(str::trim))
         .collect();
-    let given = headers
-        .iter()
-        .filter(|(name, _)| !hops.iter().any(|hop| hop == name.as_str()))
-        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
-    forwarded_headers(given.collect(), context)
+    let mut given = Vec::with_capacity(headers.len() + HOST_HEADERS.len());
+    for (name, value) in headers {
+        let name = name.as_str();
+        // A header that is not UTF-8 has no meaning that a cell could rely on.
+        if let Ok(value) = value.to_str()
+            && crosses(name)
+            && !hops.iter().any(|hop| hop.eq_ignore_ascii_case(name))
+        {
+            given.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    with_own_headers(given, context)
 }
 
 /// The headers of a caller as its callee sees them.
 #[must_use]
 pub fn forwarded_headers(mut headers: Vec<(String, String)>, context: &Context) -> Vec<(String, String)> {
-    headers.retain(|(name, _)| {
-        let name = name.to_ascii_lowercase();
-        !HOST_HEADERS.contains(&name.as_str()) && !DROPPED_HEADERS.contains(&name.as_str())
-    });
+    headers.retain(|(name, _)| crosses(name));
+    with_own_headers(headers, context)
+}
+
+/// Whether a header may go from one side to the other as it was given.
+fn crosses(name: &str) -> bool {
+    !HOST_HEADERS.iter().chain(&DROPPED_HEADERS).any(|held| held.eq_ignore_ascii_case(name))
+}
+
+fn with_own_headers(mut headers: Vec<(String, String)>, context: &Context) -> Vec<(String, String)> {
     headers.push(("x-correlation-id".into(), context.correlation.to_string()));
     headers.push(("x-forwarded-for".into(), context.client.to_string()));
     if let Some(tenant) = context.actor.tenant() {
@@ -100,8 +112,7 @@ pub fn http_response(status: u16, headers: &[(String, String)], body: impl Into<
         let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) else {
             continue;
         };
-        let own = HOST_HEADERS.contains(&name.as_str()) || kernels_own(name.as_str());
-        if !own && !DROPPED_HEADERS.contains(&name.as_str()) {
+        if crosses(name.as_str()) && !kernels_own(name.as_str()) {
             response.headers_mut().append(name, value);
         }
     }

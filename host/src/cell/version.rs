@@ -14,6 +14,7 @@ use super::course::Habits;
 use super::engine::Threads;
 use super::linker;
 use super::manifest::Manifest;
+use super::measures::Measures;
 use super::outcome::{Outcome, TrapReport};
 use super::rejection::{Reason, ReasonCode};
 use super::signature::{Signature, hex};
@@ -56,6 +57,8 @@ pub struct CellVersion {
     pub world: World,
     /// How long its calls were lately.
     pub habits: Habits,
+    /// What is measured of its calls.
+    pub measures: Measures,
 }
 
 impl std::fmt::Debug for CellVersion {
@@ -121,6 +124,7 @@ impl CellVersion {
             instance,
             world,
             habits: Habits::default(),
+            measures: Measures::default(),
         })
     }
 }

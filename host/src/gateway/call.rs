@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::response::Response as HttpResponse;
 use bytes::Bytes;
@@ -484,8 +484,7 @@ fn refused_by(cell: &ActiveCell, refused: NotServing) -> CallError {
 
 /// A call that did not begin has an outcome, too.
 fn count_rejected(cell: &ActiveCell) {
-    let name = metrics::SharedString::from(Arc::clone(&cell.version.name));
-    metrics::histogram!("cell_invocation_duration_seconds", "cell" => name, "outcome" => "rejected").record(0.0);
+    cell.version.measures.ended(&cell.version.name, "rejected", Duration::ZERO);
 }
 
 fn overloaded(cell: &ActiveCell) -> CallError {

@@ -63,8 +63,7 @@ impl Meter {
             let below = before.iter().rev().take_while(|other| other.depth > spent.depth);
             let callees: u64 = below.filter(|other| other.depth == spent.depth + 1).map(|other| other.fuel_used).sum();
             let fuel = spent.fuel_charged.saturating_sub(callees);
-            let cell = metrics::SharedString::from(Arc::clone(&spent.version.name));
-            metrics::counter!("cell_fuel_consumed_total", "cell" => cell).increment(fuel);
+            spent.version.measures.consumed(&spent.version.name, fuel);
             let used = Used {
                 invocations: 1,
                 fuel: whole(fuel),

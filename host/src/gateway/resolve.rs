@@ -8,7 +8,7 @@ use http::Method;
 
 use crate::cell::catalog::{ActiveCell, Catalog, RouteRecord};
 use crate::cell::manifest::{AuditRule, HttpTrigger, Idempotency, Manifest};
-use crate::cell::pattern::{Pattern, split_path};
+use crate::cell::pattern::{Pattern, decode_path, split_path};
 
 /// A snapshot with its routes.
 #[derive(Debug, Default)]
@@ -252,8 +252,7 @@ impl Routes {
     }
 
     fn find(&self, method: &Method, path: &str) -> Result<(Arc<Target>, Method), NoRoute> {
-        let decoded = split_path(path).ok_or(NoRoute::Unknown)?;
-        let decoded = format!("/{}", decoded.join("/"));
+        let decoded = decode_path(path).ok_or(NoRoute::Unknown)?;
         let at = |method: &str| {
             let router = self.by_method.get(method)?;
             router.at(&decoded).ok().map(|found| Arc::clone(found.value))
