@@ -5,6 +5,7 @@
 //! `cargo build --release -p suite --example serve && target/release/examples/serve --help`, after the guests were built.
 #![allow(clippy::print_stdout, reason = "it says when it is ready")]
 
+mod computing;
 mod preload;
 mod quote;
 
@@ -39,8 +40,6 @@ use suite::cell::Guest;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// What the computing route asks of its callers.
-const PERMISSION: &str = "bench.use";
 /// Tokens live for ten minutes.
 const NEW_TOKENS: Duration = Duration::from_mins(4);
 
@@ -74,6 +73,9 @@ struct Options {
     /// Calls of each finance cell that run at once.
     #[arg(long, default_value_t = limit::CONCURRENCY_DEFAULT)]
     concurrency: u32,
+    /// Also the cells in other languages, where they are built.
+    #[arg(long)]
+    polyglot: bool,
 }
 
 /// Who calls: a tenant and its owner, signed in.
@@ -100,6 +102,9 @@ async fn main() {
     let kernel = Kernel::start(config, Clock::System).await.expect("a kernel starts");
     let customers = people(&kernel, options.tenants).await;
     cells(&kernel, options.concurrency).await;
+    if options.polyglot {
+        polyglot(&kernel).await;
+    }
     preload::routes(&kernel, options.routes).await;
     preload::payments(&kernel, &customers, options.payments).await;
     preload::audit(&kernel, &customers, options.audit).await;
@@ -137,7 +142,7 @@ async fn serve(kernel: &Arc<Kernel>, listen: std::net::SocketAddr, tokens: &Path
 
 /// The native twin: the same edge and the same handler, without a sandbox.
 async fn answer(kernel: Arc<Kernel>, caller: Caller, parts: Parts, body: Incoming) -> Result<Response, Problem> {
-    RoutePermit::prove(PERMISSION, caller.access.as_ref())?;
+    RoutePermit::prove(computing::PERMISSION, caller.access.as_ref())?;
     let body = body.read(limit::BODY_BYTES_MAX).await?;
     edge::own_tenant_only(&kernel, &caller.context, &parts.headers, &body).await?;
     let quoted = quote::quote(&body).ok_or_else(|| Problem::invalid("", "the body is no order"))?;
@@ -192,19 +197,20 @@ async fn cells(kernel: &Arc<Kernel>, concurrency: u32) {
         let installed = seed::install(kernel, &manifest, &component, None).await;
         installed.map_err(|failure| failure.0).expect("a cell is installed");
     }
-    let built = "target/wasm32-wasip2/release/examples";
-    let warm = "[limits]\ninstance = { warm = 100000 }\n";
-    for (name, file, limits) in [
-        ("cell", "quote_cell", ""),
-        ("proxy", "quote_proxy", ""),
-        ("cell-warm", "quote_cell", warm),
-        ("proxy-warm", "quote_proxy", warm),
-    ] {
-        let component = std::fs::read(format!("{built}/{file}.wasm")).expect("tests/bench/run builds it");
+    computing::install(kernel).await;
+}
+
+/// Installs the cells in other languages that `tests/guests/polyglot/build` has built, each at
+/// `/bench/…`.
+async fn polyglot(kernel: &Arc<Kernel>) {
+    for language in ["javascript", "python"] {
+        let Ok(component) = std::fs::read(format!("target/polyglot/{language}.wasm")) else { continue };
+        let manifest = std::fs::read_to_string(format!("tests/guests/polyglot/{language}/cell.toml"));
         let manifest = format!(
-            "[cell]\nname = \"bench-{name}\"\nversion = \"1.0.0\"\ndescription = \"A quote.\"\npermission = \"{PERMISSION}\"\n\
-             [[trigger.http]]\nroute = \"/bench/{name}\"\nmethods = [\"POST\"]\npermission = \"{PERMISSION}\"\n\
-             idempotency = \"none\"\naudit = \"effects\"\n{limits}"
+            "{}\n[[trigger.http]]\nroute = \"/bench/{language}\"\nmethods = [\"POST\"]\npermission = \"{}\"\n\
+             idempotency = \"none\"\naudit = \"effects\"\n",
+            manifest.expect("it has a manifest"),
+            computing::PERMISSION
         );
         let installed = seed::install(kernel, &manifest, &component, None).await;
         installed.map_err(|failure| failure.0).expect("a cell is installed");
