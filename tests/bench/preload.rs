@@ -4,27 +4,77 @@
 use std::sync::Arc;
 
 use aibos::audit::{AuditEntry, Outcome, Party};
-use aibos::cell::catalog::RouteRecord;
+use aibos::cell::catalog::{CellRecord, RouteRecord};
+use aibos::cell::compiled::{Code, CompiledCache};
+use aibos::cell::engine::Threads;
 use aibos::cell::manifest::Idempotency;
 use aibos::cell::pattern::Pattern;
-use aibos::cell::registry::platform;
+use aibos::cell::registry::{cell_key, platform, version_key};
+use aibos::cell::version::{VersionRecord, digest_of};
 use aibos::context::Context;
 use aibos::event::Event;
 use aibos::id::{self, CorrelationId, RouteId};
-use aibos::kernel::Kernel;
+use aibos::kernel::{Kernel, compiled_dir};
 use aibos::limit;
 use aibos::state::unit::{ReplyKey, StoredReply, Unit, Write};
 use aibos::state::work::Work;
 use aibos::state::{Space, StateKey};
 use serde_json::json;
+use suite::cell::Guest;
 use tokio::task::JoinSet;
 
-use crate::Customer;
+use crate::{Customer, computing};
 
 /// Units that wait for a commit at once: two batches, so that one gathers while the other is written.
 const WAITING: usize = 2 * limit::COMMIT_BATCH_MAX;
 /// Audit entries of one unit.
 const ENTRIES: usize = 20;
+
+/// So many active cells that nobody calls, with their code in the cache, as uploads and activations would leave them; without
+/// their components, which nobody reads then. Each is a component of its own digest; only their compiled code is the same, so
+/// that preparing takes seconds.
+pub(crate) async fn cells(kernel: &Arc<Kernel>, count: u32) {
+    if count == 0 {
+        return;
+    }
+    let guest = Guest::finance("processor");
+    let code = Code::compile(&guest.component, Threads::All).expect("the processor compiles");
+    let secret = kernel.config.master_key.derive("compiled-code");
+    let cache = CompiledCache::open(compiled_dir(&kernel.config.data_dir), &secret, limit::COMPILED_CACHE_BYTES_MAX);
+    let cache = cache.expect("a cache");
+    let work = Work::new(kernel.storage.clone());
+    for number in 0..count {
+        let mut component = guest.component.clone();
+        computing::mark(&mut component, &number.to_le_bytes());
+        let digest = digest_of(&component);
+        cache.keep(&digest, &code);
+        let (name, version, now) = (format!("cell-{number:04}"), "1.0.0".to_owned(), kernel.clock.now());
+        let record = VersionRecord {
+            name: name.clone(),
+            version: version.clone(),
+            digest,
+            manifest: guest.manifest.replace("name = \"processor\"", &format!("name = \"{name}\"")),
+            signature: None,
+            bytes: component.len(),
+            created_at: now,
+        };
+        work.save(version_key(&name, &version), &record).expect("a record");
+        let cell = CellRecord {
+            name: name.clone(),
+            active: Some(version),
+            formats: vec![1],
+            history: Vec::new(),
+            canary: None,
+            quarantine: None,
+            restarts: 0,
+            generation: 0,
+            created_at: now,
+            activated_at: Some(now),
+        };
+        work.save(cell_key(&name), &cell).expect("a record");
+    }
+    kernel.commit(work.finish()).await.expect("the cells are stored");
+}
 
 /// Routes of the quoting cell, each with a first segment of its own.
 pub(crate) async fn routes(kernel: &Arc<Kernel>, count: usize) {

@@ -10,21 +10,23 @@ mod preload;
 mod quote;
 
 use std::path::{Path, PathBuf};
+use std::slice;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use aibos::auth::password::{Password, PasswordHash};
 use aibos::auth::seal::MasterKey;
 use aibos::auth::session::{self, Session};
 use aibos::clock::Clock;
 use aibos::command::seed;
 use aibos::config::{Chaos, Config, LogFormat};
 use aibos::http::edge::{self, Caller, Incoming};
-use aibos::http::operation::locally;
+use aibos::http::operation::{Operation, locally};
 use aibos::http::problem::Problem;
 use aibos::http::{router, server};
 use aibos::id::{SessionId, TenantId, UserId};
 use aibos::kernel::Kernel;
-use aibos::rbac::name::{Email, Slug};
+use aibos::rbac::name::Slug;
 use aibos::rbac::permit::RoutePermit;
 use aibos::rbac::user::NewUser;
 use aibos::rbac::{membership, tenant, user};
@@ -70,6 +72,15 @@ struct Options {
     /// Audit entries that are stored before.
     #[arg(long, default_value_t = 0)]
     audit: usize,
+    /// Users with a password in the first customer's tenant.
+    #[arg(long, default_value_t = 0)]
+    people: usize,
+    /// Further cells, which nobody calls.
+    #[arg(long, default_value_t = 0)]
+    cells: u32,
+    /// Starts on a directory that was prepared before, and prepares nothing.
+    #[arg(long, conflicts_with_all = ["tenants", "routes", "payments", "audit", "people", "cells"])]
+    again: bool,
     /// Calls of each finance cell that run at once.
     #[arg(long, default_value_t = limit::CONCURRENCY_DEFAULT)]
     concurrency: u32,
@@ -99,21 +110,37 @@ async fn main() {
     telemetry::start_logs(LogFormat::Json);
     telemetry::start_metrics();
     std::fs::create_dir_all(&options.data_dir).expect("the directory can be made");
+    let started = Instant::now();
     let kernel = Kernel::start(config, Clock::System).await.expect("a kernel starts");
-    let customers = people(&kernel, options.tenants).await;
-    cells(&kernel, options.concurrency).await;
-    if options.polyglot {
-        polyglot(&kernel).await;
-    }
-    preload::routes(&kernel, options.routes).await;
-    preload::payments(&kernel, &customers, options.payments).await;
-    preload::audit(&kernel, &customers, options.audit).await;
-    serve(&kernel, options.listen, &options.data_dir.join("tokens"), &customers).await;
+    println!(
+        "started with {} cells in {:.3} s",
+        kernel.live.load().catalog.cells.len(),
+        started.elapsed().as_secs_f64()
+    );
+    let callers = if options.again { Vec::new() } else { prepare(&kernel, &options).await };
+    serve(&kernel, options.listen, &options.data_dir, &callers).await;
     kernel.stop().await;
 }
 
-/// Serves until a signal, and renews the tokens.
-async fn serve(kernel: &Arc<Kernel>, listen: std::net::SocketAddr, tokens: &Path, customers: &[Customer]) {
+/// Stores what a comparison needs; answers the operator and the customers.
+async fn prepare(kernel: &Arc<Kernel>, options: &Options) -> Vec<Customer> {
+    let mut callers = vec![operator(kernel).await];
+    callers.extend(customers(kernel, options.tenants).await);
+    let customers = &callers[1..];
+    people(kernel, customers[0].tenant, options.people).await;
+    cells(kernel, options.concurrency).await;
+    if options.polyglot {
+        polyglot(kernel).await;
+    }
+    preload::cells(kernel, options.cells).await;
+    preload::routes(kernel, options.routes).await;
+    preload::payments(kernel, customers, options.payments).await;
+    preload::audit(kernel, customers, options.audit).await;
+    callers
+}
+
+/// Serves until a signal, and renews the tokens: the operator's, and the customers'.
+async fn serve(kernel: &Arc<Kernel>, listen: std::net::SocketAddr, directory: &Path, callers: &[Customer]) {
     let listener = TcpListener::bind(listen).await.expect("the port is free");
     let twin = Arc::clone(kernel);
     let native = move |request: Request<Body>| edge::enveloped(Arc::clone(&twin), "/bench/native", request, answer);
@@ -122,7 +149,10 @@ async fn serve(kernel: &Arc<Kernel>, listen: std::net::SocketAddr, tokens: &Path
     let serving = server::serve_router(router, listener, stopped);
     let renewing = async {
         loop {
-            write_tokens(kernel, tokens, customers);
+            if let [operator, customers @ ..] = callers {
+                write_tokens(kernel, &directory.join("operator"), slice::from_ref(operator));
+                write_tokens(kernel, &directory.join("tokens"), customers);
+            }
             println!("ready");
             tokio::time::sleep(NEW_TOKENS).await;
         }
@@ -151,19 +181,41 @@ async fn answer(kernel: Arc<Kernel>, caller: Caller, parts: Parts, body: Incomin
     Ok(response)
 }
 
-/// The operator's tenant and so many customers, each with an owner and a session.
-async fn people(kernel: &Arc<Kernel>, tenants: usize) -> Vec<Customer> {
-    let owner = |of: &str| {
-        let email = format!("owner@{of}.test").parse::<Email>().expect("an address");
-        NewUser { email, display_name: None, password_hash: None }
+fn slug(text: &str) -> Slug {
+    text.parse().expect("a slug")
+}
+
+fn new_user(email: &str, password_hash: Option<PasswordHash>) -> NewUser {
+    NewUser { email: email.parse().expect("an address"), display_name: None, password_hash }
+}
+
+/// Opens a session, without a password.
+fn sign_in(operation: &Operation, tenant: TenantId, user: UserId) -> Result<Customer, Problem> {
+    let context = &operation.context;
+    let session = Session {
+        id: SessionId::new(&context.clock),
+        user_id: user,
+        created_at: context.now,
+        expires_at: Session::end(context.now),
+        client: context.client,
+        epoch: 0,
     };
-    let slug = |text: &str| text.parse::<Slug>().expect("a slug");
+    operation.work.save(session::key(tenant, user, session.id), &session)?;
+    Ok(Customer { tenant, user, session: session.id })
+}
+
+/// The operator's tenant and its owner, signed in.
+async fn operator(kernel: &Arc<Kernel>) -> Customer {
     let made = locally(kernel, "bench.system", async |operation| {
-        let (work, context) = (&operation.work, &operation.context);
-        tenant::system_tenant(work, context, slug("system"), owner("system")).await?;
-        Ok(())
+        let owner = new_user("owner@system.test", None);
+        let made = tenant::system_tenant(&operation.work, &operation.context, slug("system"), owner).await?;
+        sign_in(&operation, made.tenant_id, made.user_id)
     });
-    made.await.map_err(|problem| problem.detail).expect("an empty database");
+    made.await.map_err(|problem| problem.detail).expect("an empty database")
+}
+
+/// So many customers, each with an owner and a session.
+async fn customers(kernel: &Arc<Kernel>, tenants: usize) -> Vec<Customer> {
     let mut customers = Vec::new();
     for number in 0..tenants {
         let name = format!("customer-{number}");
@@ -171,22 +223,30 @@ async fn people(kernel: &Arc<Kernel>, tenants: usize) -> Vec<Customer> {
             let (work, context) = (&operation.work, &operation.context);
             let title = slug(&name).to_name();
             let (made, role) = tenant::create(work, context, slug(&name), title, tenant::Kind::Customer).await?;
-            let user = user::create(work, context, made.id, owner(&name)).await?;
+            let user = user::create(work, context, made.id, new_user(&format!("owner@{name}.test"), None)).await?;
             membership::grant(work, context, &user, &role).await?;
-            let session = Session {
-                id: SessionId::new(&context.clock),
-                user_id: user.id,
-                created_at: context.now,
-                expires_at: Session::end(context.now),
-                client: context.client,
-                epoch: user.session_epoch,
-            };
-            work.save(session::key(made.id, user.id, session.id), &session)?;
-            Ok(Customer { tenant: made.id, user: user.id, session: session.id })
+            sign_in(&operation, made.id, user.id)
         });
         customers.push(made.await.map_err(|problem| problem.detail).expect("a customer"));
     }
     customers
+}
+
+/// So many users who sign in themselves. They share a hash: only checking it is measured.
+async fn people(kernel: &Arc<Kernel>, tenant: TenantId, count: usize) {
+    if count == 0 {
+        return;
+    }
+    let password = Password::try_from("correct horse battery".to_owned()).expect("a password");
+    let hash = kernel.identity.passwords.hash(password).await.expect("a hash");
+    let made = locally(kernel, "bench.people", async |operation| {
+        for number in 0..count {
+            let new = new_user(&format!("person-{number}@customer-0.test"), Some(hash.clone()));
+            user::create(&operation.work, &operation.context, tenant, new).await?;
+        }
+        Ok(())
+    });
+    made.await.map_err(|problem| problem.detail).expect("users");
 }
 
 /// The finance cells and the computing route, typed and in the standard world.

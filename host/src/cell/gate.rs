@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -21,7 +21,7 @@ use crate::limit;
 pub struct Gate {
     all: Room,
     slots_max: u32,
-    waiting: AtomicU32,
+    queue: Queue,
     tenants: Mutex<HashMap<Option<TenantId>, Arc<Line>>>,
 }
 
@@ -29,7 +29,17 @@ pub struct Gate {
 #[derive(Debug)]
 struct Line {
     room: Room,
+    queue: Queue,
+}
+
+/// Those who wait for a place.
+#[derive(Debug)]
+struct Queue {
+    slots: u32,
+    begun: Instant,
     waiting: AtomicU32,
+    /// When a call last found a free place, in milliseconds since `begun`.
+    free_at: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -116,6 +126,10 @@ const PLACES_PER_SLOT: u32 = 4;
 /// Calls that may wait for each slot before they have a place; more are refused at once instead of piling up.
 const QUEUE_PER_SLOT: u32 = 5;
 
+/// A queue that was not empty for so long is no burst: more comes than is done. It then holds what is done in a moment, so
+/// that who is admitted is answered about as soon as on a calm day (a standing queue, as `CoDel` finds one, RFC 8289).
+const BURST: Duration = Duration::from_millis(100);
+
 /// All slots are taken, and the queue is full or the caller's time is up.
 #[derive(Debug)]
 pub struct Overloaded;
@@ -126,11 +140,40 @@ const TENANTS_KEPT: usize = 1024;
 /// A place in the queue, given back also when the waiting call is dropped.
 struct Queued<'a>(&'a AtomicU32);
 
-impl<'a> Queued<'a> {
-    fn join(waiting: &'a AtomicU32, most: u32) -> Result<Self, Overloaded> {
+impl Queue {
+    fn of(slots: u32) -> Self {
+        Self { slots, begun: Instant::now(), waiting: AtomicU32::new(0), free_at: AtomicU64::new(0) }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A call found a free place.
+    fn is_free(&self) {
+        self.free_at.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// How many may wait.
+    fn most(&self) -> u32 {
+        let burst = u64::try_from(BURST.as_millis()).unwrap_or(u64::MAX);
+        if self.now().saturating_sub(self.free_at.load(Ordering::Relaxed)) <= burst {
+            self.slots.saturating_mul(QUEUE_PER_SLOT)
+        } else {
+            self.slots.div_ceil(2).max(QUEUE_PER_SLOT)
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        // Who waits is counted first: on a calm day nobody does, and no clock is read.
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        waiting >= QUEUE_PER_SLOT && waiting >= self.most()
+    }
+
+    fn join(&self) -> Result<Queued<'_>, Overloaded> {
         // Given back by the drop when there was no room.
-        let place = Self(waiting);
-        if waiting.fetch_add(1, Ordering::Relaxed) < most { Ok(place) } else { Err(Overloaded) }
+        let place = Queued(&self.waiting);
+        if self.waiting.fetch_add(1, Ordering::Relaxed) < self.most() { Ok(place) } else { Err(Overloaded) }
     }
 }
 
@@ -159,7 +202,7 @@ impl Gate {
         Self {
             all: Room::of(concurrency),
             slots_max: concurrency,
-            waiting: AtomicU32::new(0),
+            queue: Queue::of(concurrency),
             tenants: Mutex::default(),
         }
     }
@@ -168,12 +211,20 @@ impl Gate {
     pub async fn enter(&self, tenant: Option<TenantId>, deadline: Instant) -> Result<Place, Overloaded> {
         let line = self.line(tenant);
         if let Some(permits) = at_once(&line.room.places, &self.all.places) {
+            self.queue.is_free();
+            line.queue.is_free();
             return Ok(Place { line, _permits: permits });
         }
-        let _queued = Queued::join(&self.waiting, self.slots_max.saturating_mul(QUEUE_PER_SLOT))?;
-        let _in_line = Queued::join(&line.waiting, share(self.slots_max).saturating_mul(QUEUE_PER_SLOT))?;
+        let _queued = self.queue.join()?;
+        let _in_line = line.queue.join()?;
         let permits = both(&line.room.places, &self.all.places, deadline).await?;
         Ok(Place { line: Arc::clone(&line), _permits: permits })
+    }
+
+    /// Whether a call that comes now would be refused, whoever's it is.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.queue.is_full()
     }
 
     /// Waits for a slot until the deadline, in the order of asking.
@@ -193,7 +244,7 @@ impl Gate {
             // Who waits or is under way holds its line.
             tenants.retain(|_, line| Arc::strong_count(line) > 1);
         }
-        let line = || Arc::new(Line { room: Room::of(share), waiting: AtomicU32::new(0) });
+        let line = || Arc::new(Line { room: Room::of(share), queue: Queue::of(share) });
         Arc::clone(tenants.entry(tenant).or_insert_with(line))
     }
 

@@ -313,7 +313,8 @@ impl Registry {
 }
 
 async fn read_one<T: DeserializeOwned>(storage: &Storage, key: StateKey) -> Result<Option<T>, StorageError> {
-    let found = storage.read(std::slice::from_ref(&key)).await?.pop().flatten();
+    // Together with those of other cells that are loaded now.
+    let found = storage.read_gathered(std::slice::from_ref(&key)).await?.pop().flatten();
     found.map(|versioned| decode(&key.key, &versioned.value)).transpose()
 }
 

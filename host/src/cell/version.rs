@@ -1,6 +1,7 @@
 //! A version of a cell, loaded: immutable code, its manifest, and the handle to call it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
@@ -130,6 +131,11 @@ impl CellVersion {
 }
 
 impl CellVersion {
+    /// A call that did not begin has an outcome, too.
+    pub fn count_rejected(&self) {
+        self.measures.ended(&self.name, "rejected", Duration::ZERO);
+    }
+
     /// The report of a failed invocation of this version.
     #[must_use]
     pub fn report(&self, context: &Context, outcome: &Outcome) -> TrapReport {

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::response::Response as HttpResponse;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use http::{HeaderMap, Method};
 
 use super::call_error::CallError;
 use super::idempotency::{self, RunningKey};
-use super::resolve::{Live, Match, default_audit};
+use super::resolve::{Live, Match, Target, default_audit};
 use super::supervise;
 use crate::audit::{AuditEntry, Outcome as AuditOutcome, Party};
 use crate::cell::binding::{Request, Response};
@@ -125,8 +125,9 @@ pub async fn run(kernel: &Kernel, call: CellCall, _permit: RoutePermit) -> Resul
         }
     }
     match (answer, &reply_key) {
-        // What was done and answered once is answered again, however the cell stands by now.
-        (Err(CallError::BreakerOpen(_) | CallError::Quarantined | CallError::Overloaded), Some(key))
+        // What was done and answered once is answered again, however the cell stands by now. Not when it is overloaded: that
+        // is over soon, and asking the database for everyone who is refused would make it worse.
+        (Err(CallError::BreakerOpen(_) | CallError::Quarantined), Some(key))
             if let Some(stored) = kernel.storage.reply(key).await.map_err(WorkError::from)? =>
         {
             call.replay(&stored)
@@ -475,19 +476,22 @@ fn verdict_of(status: u16) -> Verdict {
 }
 
 fn refused_by(cell: &ActiveCell, refused: NotServing) -> CallError {
-    count_rejected(cell);
+    cell.version.count_rejected();
     match refused {
         NotServing::BreakerOpen(refused) => CallError::BreakerOpen(refused),
         NotServing::Quarantined => CallError::Quarantined,
     }
 }
 
-/// A call that did not begin has an outcome, too.
-fn count_rejected(cell: &ActiveCell) {
-    cell.version.measures.ended(&cell.version.name, "rejected", Duration::ZERO);
+/// Whether a cell refuses whoever comes now. Counts the call, when it does.
+#[must_use]
+pub fn is_refused(live: &Live, target: &Target) -> bool {
+    let Some(cell) = live.catalog.cell(&target.cell).filter(|cell| cell.gate.is_full()) else { return false };
+    cell.version.count_rejected();
+    true
 }
 
 fn overloaded(cell: &ActiveCell) -> CallError {
-    count_rejected(cell);
+    cell.version.count_rejected();
     CallError::Overloaded
 }

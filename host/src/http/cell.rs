@@ -14,16 +14,22 @@ use crate::cell::outcome::Outcome;
 use crate::gateway::call::{self, CellCall};
 use crate::gateway::call_error::CallError;
 use crate::gateway::idempotency::{self, KeyError};
-use crate::gateway::resolve::{NoRoute, Target};
+use crate::gateway::resolve::{Match, NoRoute, Target};
 use crate::kernel::Kernel;
 use crate::limit;
 use crate::rbac::permit::RoutePermit;
 
 /// Answers a request by a cell, or says that there is none.
 pub async fn answer(kernel: Arc<Kernel>, request: Request<Body>) -> Response {
+    let live = kernel.live.load_full();
+    let route = live.resolve(request.method(), request.uri().path());
+    if let Ok(Match { target, .. }) = &route
+        && call::is_refused(&live, target)
+    {
+        return edge::refuse(&kernel, &target.template, request, problem_of(CallError::Overloaded, target));
+    }
     edge::enveloped(kernel, "unmatched", request, async move |kernel, caller, parts, body| {
-        let live = kernel.live.load_full();
-        let route = live.resolve(&parts.method, parts.uri.path()).map_err(|none| no_route(&none, &parts))?;
+        let route = route.map_err(|none| no_route(&none, &parts))?;
         let target = Arc::clone(&route.target);
         let Caller { context, access } = caller;
         let permit = match RoutePermit::prove(&target.permission, access.as_ref()) {

@@ -6,6 +6,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams};
@@ -82,18 +83,13 @@ where
     F: FnOnce(Arc<Kernel>, Caller, Parts, Incoming) -> R + Send + 'static,
     R: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    let started = std::time::Instant::now();
     let (parts, body) = request.into_parts();
-    let body = Incoming(Some(body));
-    let path = parts.uri.path().to_owned();
-    let method = parts.method.clone();
-    let origin = parts.headers.get(ORIGIN).cloned();
     if let Some(reply) = preflight(&kernel, &parts) {
         return reply;
     }
-    let given = correlation(&parts.headers);
-    let chosen = given.as_ref().ok().copied().flatten();
-    let correlation = chosen.unwrap_or_else(|| CorrelationId::new(&kernel.clock));
+    let body = Incoming(Some(body));
+    let (exchange, given) = Exchange::begin(&kernel, label, &parts);
+    let correlation = exchange.correlation;
     let task_kernel = Arc::clone(&kernel);
     let answer = match given {
         Err(problem) => Err(problem),
@@ -101,7 +97,7 @@ where
             clippy::disallowed_methods,
             reason = "awaited on the next line; the task outlives a client that hangs up"
         )]
-        Ok(_) => tokio::spawn(async move {
+        Ok(()) => tokio::spawn(async move {
             let caller = authenticate(&task_kernel, &parts, correlation).await?;
             // In its own box: the task is moved several times, and most of what a request needs is in here.
             Box::pin(run(task_kernel, caller, parts, body)).await
@@ -109,17 +105,64 @@ where
         .await
         .unwrap_or_else(|cause| Err(Problem::internal(cause))),
     };
-    let mut response = answer.unwrap_or_else(|problem| problem.render(&path, correlation));
-    finish(&kernel, response.headers_mut(), correlation, origin.as_ref());
-    let cells_route = response.extensions().get::<RouteLabel>().map(|label| Arc::clone(&label.0));
-    let labels = vec![
-        Label::from_static_parts("method", known(&method)),
-        Label::new("route", cells_route.map_or(SharedString::const_str(label), SharedString::from)),
-        Label::new("status", text_of(response.status())),
-    ];
-    metrics::histogram!("api_request_duration_seconds", labels.clone()).record(started.elapsed().as_secs_f64());
-    metrics::counter!("api_request_total", labels).increment(1);
-    response
+    exchange.end(&kernel, answer)
+}
+
+/// Refuses a request before anything is done for it: with more of them than can be served, refusing must be cheap.
+pub fn refuse(kernel: &Kernel, label: &Arc<str>, request: Request<Body>, problem: Problem) -> Response {
+    let (parts, body) = request.into_parts();
+    drop(Incoming(Some(body)));
+    let (exchange, given) = Exchange::begin(kernel, "unmatched", &parts);
+    let mut response = exchange.render(&given.err().unwrap_or(problem));
+    response.extensions_mut().insert(RouteLabel(Arc::clone(label)));
+    exchange.end(kernel, Ok(response))
+}
+
+/// What is remembered of a request until its reply.
+struct Exchange {
+    started: Instant,
+    label: &'static str,
+    method: Method,
+    path: String,
+    origin: Option<HeaderValue>,
+    correlation: CorrelationId,
+}
+
+impl Exchange {
+    /// A request, and whether the correlation id that it chose is one.
+    fn begin(kernel: &Kernel, label: &'static str, parts: &Parts) -> (Self, Result<(), Problem>) {
+        let given = correlation(&parts.headers);
+        let chosen = given.as_ref().ok().copied().flatten();
+        let exchange = Self {
+            started: Instant::now(),
+            label,
+            method: parts.method.clone(),
+            path: parts.uri.path().to_owned(),
+            origin: parts.headers.get(ORIGIN).cloned(),
+            correlation: chosen.unwrap_or_else(|| CorrelationId::new(&kernel.clock)),
+        };
+        (exchange, given.map(|_| ()))
+    }
+
+    fn render(&self, problem: &Problem) -> Response {
+        problem.render(&self.path, self.correlation)
+    }
+
+    /// The reply, with what all replies have; it is counted.
+    fn end(self, kernel: &Kernel, answer: Result<Response, Problem>) -> Response {
+        let mut response = answer.unwrap_or_else(|problem| self.render(&problem));
+        finish(kernel, response.headers_mut(), self.correlation, self.origin.as_ref());
+        let cells_route = response.extensions().get::<RouteLabel>().map(|label| Arc::clone(&label.0));
+        let labels = vec![
+            Label::from_static_parts("method", known(&self.method)),
+            Label::new("route", cells_route.map_or(SharedString::const_str(self.label), SharedString::from)),
+            Label::new("status", text_of(response.status())),
+        ];
+        metrics::histogram!("api_request_duration_seconds", labels.clone())
+            .record(self.started.elapsed().as_secs_f64());
+        metrics::counter!("api_request_total", labels).increment(1);
+        response
+    }
 }
 
 /// The method as a label: a client may send any word.

@@ -1,10 +1,13 @@
 //! Looks up what an actor may do, once for each session until something changes: a permission that was taken away is
 //! missing on the very next request.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use moka::sync::Cache;
+use tokio::sync::OnceCell;
 
 use super::membership;
 use super::permit::Access;
@@ -17,7 +20,7 @@ use crate::limit;
 use crate::state::StateKey;
 use crate::state::unit::Write;
 use crate::state::work::{Work, WorkError};
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageError};
 
 /// What users may do, looked up and kept until something changes.
 #[derive(Debug)]
@@ -25,19 +28,26 @@ pub struct Directory {
     /// Raised by every change. What was read under an older generation is never used again.
     generation: AtomicU64,
     known: Cache<Actor, (u64, Arc<Access>)>,
+    /// What is being read, by the generation in which the reading began. Who asks meanwhile waits for it: otherwise all
+    /// requests under way would read the same at the moment at which it is forgotten.
+    reading: Mutex<HashMap<(u64, Actor), Arc<Reading>>>,
 }
+
+/// One reading for all who ask.
+type Reading = OnceCell<Result<Option<Arc<Access>>, WorkError>>;
 
 impl Default for Directory {
     fn default() -> Self {
         let known =
             Cache::builder().max_capacity(limit::ACCESS_CACHED_MAX).time_to_live(limit::ACCESS_CACHE_LIFE).build();
-        Self { generation: AtomicU64::new(0), known }
+        Self { generation: AtomicU64::new(0), known, reading: Mutex::default() }
     }
 }
 
 impl Directory {
     /// What an actor may do; none for an actor that is gone, disabled, of a suspended tenant, or whose session is over.
     pub async fn access(&self, storage: &Storage, actor: &Actor) -> Result<Option<Arc<Access>>, WorkError> {
+        let Actor::User { .. } = actor else { return Ok(None) };
         // Taken before anything is read: a change during the reading makes its result old at once.
         let generation = self.generation.load(Ordering::SeqCst);
         if let Some((known, access)) = self.known.get(actor)
@@ -47,9 +57,24 @@ impl Directory {
             return Ok(Some(access));
         }
         metrics::counter!("cache_requests_total", "cache" => "access", "result" => "miss").increment(1);
-        let Some(access) = Box::pin(read(storage, actor)).await?.map(Arc::new) else { return Ok(None) };
-        self.known.insert(actor.clone(), (generation, Arc::clone(&access)));
-        Ok(Some(access))
+        let place = (generation, actor.clone());
+        let reading = Arc::clone(self.reading().entry(place.clone()).or_default());
+        let read = async {
+            let access = Box::pin(read(storage, actor)).await.map(|access| access.map(Arc::new));
+            if let Ok(Some(access)) = &access {
+                self.known.insert(actor.clone(), (generation, Arc::clone(access)));
+            }
+            self.reading().remove(&place);
+            access
+        };
+        match reading.get_or_init(|| read).await {
+            Ok(access) => Ok(access.clone()),
+            Err(error) => Err(shared(error)),
+        }
+    }
+
+    fn reading(&self) -> MutexGuard<'_, HashMap<(u64, Actor), Arc<Reading>>> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a committed write can change what somebody may do. A sign-in adds a session and takes nothing away, so it
@@ -65,6 +90,14 @@ impl Directory {
     /// Forgets everything: called after a commit with a write that [`Self::concerns`] it.
     pub fn invalidate(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// The same failure for another of those who asked.
+fn shared(error: &WorkError) -> WorkError {
+    match error {
+        WorkError::CorruptRecord(what) => WorkError::CorruptRecord(what.clone()),
+        other => StorageError::Unavailable(sqlx::Error::Io(io::Error::other(other.to_string()))).into(),
     }
 }
 
