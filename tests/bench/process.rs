@@ -30,14 +30,11 @@ const ROUNDS: usize = 9;
 async fn main() {
     let mut test = Box::pin(TestKernel::start(Backend::Sqlite)).await;
     computing::install(&test.kernel).await;
-    for name in ["bench-cell", "bench-cell-warm"] {
-        round(&test, name).await;
-        let mut rounds = Vec::new();
+    for (name, cell) in [("fresh", "bench-cell"), ("warm", "bench-cell-warm")] {
+        round(&test, cell).await;
         for _ in 0..ROUNDS {
-            rounds.push(round(&test, name).await);
+            println!("{name} {:.2}", round(&test, cell).await);
         }
-        rounds.sort_by(f64::total_cmp);
-        println!("{name} {:.2} {:.2} {:.2}", rounds[ROUNDS / 2], rounds[0], rounds[ROUNDS - 1]);
     }
     test.stop().await;
 }
