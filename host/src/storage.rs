@@ -62,6 +62,20 @@ pub enum StorageError {
     Refused(String),
 }
 
+impl StorageError {
+    /// The same failure for another of those who asked together.
+    #[must_use]
+    pub fn shared(&self) -> Self {
+        match self {
+            Self::Corrupt { table, what } => Self::Corrupt { table, what: what.clone() },
+            Self::Refused(text) => Self::Refused(text.clone()),
+            Self::Unavailable(cause) | Self::CommitUnknown { source: cause, .. } => {
+                Self::Unavailable(sqlx::Error::Io(std::io::Error::other(cause.to_string())))
+            }
+        }
+    }
+}
+
 impl From<sqlx::Error> for StorageError {
     fn from(error: sqlx::Error) -> Self {
         Self::Unavailable(error)

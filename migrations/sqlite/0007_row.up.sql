@@ -11,7 +11,7 @@ create table state_row (
 ) strict;
 
 insert into state_row (tenant, space, key, version, value)
-select tenant, space, key, version, value from state order by tenant, space, key;
+select tenant, space, key, version, value from state;
 
 drop table state;
 alter table state_row rename to state;
@@ -33,7 +33,7 @@ create table idempotency_row (
 insert into idempotency_row
     (tenant, principal, route, idempotency_key, fingerprint, status, headers, body, created_at, expires_at)
 select tenant, principal, route, idempotency_key, fingerprint, status, headers, body, created_at, expires_at
-from idempotency order by created_at;
+from idempotency;
 
 drop table idempotency;
 alter table idempotency_row rename to idempotency;
@@ -59,7 +59,7 @@ create table event_row (
 insert into event_row
     (tenant, sequence, id, source, kind, subject, time, data, actor, correlation, traceparent, commit_sequence)
 select tenant, sequence, id, source, kind, subject, time, data, actor, correlation, traceparent, commit_sequence
-from event order by commit_sequence, tenant, sequence;
+from event;
 
 -- Its triggers go with it.
 drop table event;

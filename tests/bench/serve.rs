@@ -143,7 +143,8 @@ async fn prepare(kernel: &Arc<Kernel>, options: &Options) -> Vec<Customer> {
 async fn serve(kernel: &Arc<Kernel>, listen: std::net::SocketAddr, directory: &Path, callers: &[Customer]) {
     let listener = TcpListener::bind(listen).await.expect("the port is free");
     let twin = Arc::clone(kernel);
-    let native = move |request: Request<Body>| edge::enveloped(Arc::clone(&twin), "/bench/native", request, answer);
+    let native =
+        move |request: Request<Body>| edge::enveloped(Arc::clone(&twin), "/bench/native".into(), request, answer);
     let router = router::router(kernel).route("/bench/native", post(native));
     let (stop, stopped) = watch::channel(false);
     let serving = server::serve_router(router, listener, stopped);

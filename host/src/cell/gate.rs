@@ -1,7 +1,7 @@
 //! How many calls of a cell run at once, how they ended, and what the cell logged.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,8 +38,10 @@ struct Queue {
     slots: u32,
     begun: Instant,
     waiting: AtomicU32,
-    /// When a call last found a free place, in milliseconds since `begun`.
-    free_at: AtomicU64,
+    /// When it was last empty, or somebody got a place soon; in milliseconds since `begun`.
+    moved_at: AtomicU64,
+    /// Whether it stands: more comes than is done, until it is empty again.
+    stands: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -126,9 +128,9 @@ const PLACES_PER_SLOT: u32 = 4;
 /// Calls that may wait for each slot before they have a place; more are refused at once instead of piling up.
 const QUEUE_PER_SLOT: u32 = 5;
 
-/// A queue that was not empty for so long is no burst: more comes than is done. It then holds what is done in a moment, so
-/// that who is admitted is answered about as soon as on a calm day (a standing queue, as `CoDel` finds one, RFC 8289).
-const BURST: Duration = Duration::from_millis(100);
+/// A queue in which nobody got a place within this time stands: more comes than is done. It then holds what is done in a
+/// moment, so that who is admitted does not wait in vain, until it is empty (the idea of `CoDel`, RFC 8289).
+const SOON: Duration = Duration::from_millis(100);
 
 /// All slots are taken, and the queue is full or the caller's time is up.
 #[derive(Debug)]
@@ -142,30 +144,29 @@ struct Queued<'a>(&'a AtomicU32);
 
 impl Queue {
     fn of(slots: u32) -> Self {
-        Self { slots, begun: Instant::now(), waiting: AtomicU32::new(0), free_at: AtomicU64::new(0) }
+        let (waiting, moved_at) = (AtomicU32::new(0), AtomicU64::new(0));
+        Self { slots, begun: Instant::now(), waiting, moved_at, stands: AtomicBool::new(false) }
     }
 
     fn now(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// A call found a free place.
-    fn is_free(&self) {
-        self.free_at.store(self.now(), Ordering::Relaxed);
-    }
-
     /// How many may wait.
     fn most(&self) -> u32 {
-        let burst = u64::try_from(BURST.as_millis()).unwrap_or(u64::MAX);
-        if self.now().saturating_sub(self.free_at.load(Ordering::Relaxed)) <= burst {
-            self.slots.saturating_mul(QUEUE_PER_SLOT)
-        } else {
+        let soon = u64::try_from(SOON.as_millis()).unwrap_or(u64::MAX);
+        if self.now().saturating_sub(self.moved_at.load(Ordering::Relaxed)) > soon {
+            self.stands.store(true, Ordering::Relaxed);
+        }
+        if self.stands.load(Ordering::Relaxed) {
             self.slots.div_ceil(2).max(QUEUE_PER_SLOT)
+        } else {
+            self.slots.saturating_mul(QUEUE_PER_SLOT)
         }
     }
 
     fn is_full(&self) -> bool {
-        // Who waits is counted first: on a calm day nobody does, and no clock is read.
+        // On a calm day nobody waits, and no clock is read.
         let waiting = self.waiting.load(Ordering::Relaxed);
         waiting >= QUEUE_PER_SLOT && waiting >= self.most()
     }
@@ -173,7 +174,19 @@ impl Queue {
     fn join(&self) -> Result<Queued<'_>, Overloaded> {
         // Given back by the drop when there was no room.
         let place = Queued(&self.waiting);
-        if self.waiting.fetch_add(1, Ordering::Relaxed) < self.most() { Ok(place) } else { Err(Overloaded) }
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        if before == 0 {
+            self.stands.store(false, Ordering::Relaxed);
+            self.moved_at.store(self.now(), Ordering::Relaxed);
+        }
+        if before < self.most() { Ok(place) } else { Err(Overloaded) }
+    }
+
+    /// Somebody got a place after waiting for so long.
+    fn moved(&self, after: Duration) {
+        if after <= SOON {
+            self.moved_at.store(self.now(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -211,20 +224,22 @@ impl Gate {
     pub async fn enter(&self, tenant: Option<TenantId>, deadline: Instant) -> Result<Place, Overloaded> {
         let line = self.line(tenant);
         if let Some(permits) = at_once(&line.room.places, &self.all.places) {
-            self.queue.is_free();
-            line.queue.is_free();
             return Ok(Place { line, _permits: permits });
         }
         let _queued = self.queue.join()?;
         let _in_line = line.queue.join()?;
+        let begun = Instant::now();
         let permits = both(&line.room.places, &self.all.places, deadline).await?;
+        self.queue.moved(begun.elapsed());
+        line.queue.moved(begun.elapsed());
         Ok(Place { line: Arc::clone(&line), _permits: permits })
     }
 
-    /// Whether a call that comes now would be refused, whoever's it is.
+    /// Whether a call that comes now would be refused, whoever's it is: no place is free and the queue is full. Those who
+    /// wait because their own tenant has its share take nothing from the others.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.queue.is_full()
+        self.all.places.available_permits() == 0 && self.queue.is_full()
     }
 
     /// Waits for a slot until the deadline, in the order of asking.
@@ -307,8 +322,6 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use uuid::Uuid;
 
     use super::*;
@@ -352,6 +365,73 @@ mod tests {
         running.pop();
         assert!(begin(&gate, calm, soon()).await.is_ok());
         assert!(begin(&gate, flood, soon()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_gate_is_full_only_when_it_is_for_everybody() {
+        let gate = Gate::new(4);
+        let [flood, calm] = [1, 2].map(|number| Some(TenantId(Uuid::from_u128(number))));
+        let until = Instant::now() + Duration::from_millis(200);
+        let mut flooding = Vec::new();
+        while let Ok(place) = gate.enter(flood, Instant::now()).await {
+            flooding.push(place);
+        }
+        let wait = async |tenant, count: usize| {
+            let waiting = (0..count).map(|_| gate.enter(tenant, until));
+            futures_util::future::join_all(waiting).await
+        };
+        let look = async {
+            tokio::task::yield_now().await;
+            let full_for_all = gate.is_full();
+            let others: Vec<_> = [gate.enter(calm, until).await, gate.enter(None, until).await].into_iter().collect();
+            (full_for_all, others.iter().all(Result::is_ok), others)
+        };
+        let (_, (full, others_enter, _others)) = tokio::join!(wait(flood, 40), look);
+        assert_eq!((flooding.len(), full, others_enter), (12, false, true), "the flood waits for its own share");
+        let mut taken = Vec::new();
+        while let Ok(place) = gate.enter(None, Instant::now()).await {
+            taken.push(place);
+        }
+        let until = Instant::now() + Duration::from_millis(100);
+        let waiting = (0..20).map(|number| {
+            let tenant = Some(TenantId(Uuid::from_u128(100 + number)));
+            gate.enter(tenant, until)
+        });
+        let look = async {
+            tokio::task::yield_now().await;
+            gate.is_full()
+        };
+        let (_, full) = tokio::join!(futures_util::future::join_all(waiting), look);
+        assert!(full, "no place, and nowhere to wait");
+        assert!(!gate.is_full(), "who waited has gone");
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_stands_is_short_until_it_is_empty() {
+        let gate = Gate::new(64);
+        let mut places = Vec::new();
+        let tenant = |number: u32| Some(TenantId(Uuid::from_u128(u128::from(number))));
+        while places.len() < 256 {
+            let number = u32::try_from(places.len()).unwrap();
+            places.push(gate.enter(tenant(number), Instant::now()).await.unwrap());
+        }
+        let gate = &gate;
+        // Answers how many of so many newcomers are refused at once.
+        let come = async |count: u32, patience: Duration| {
+            let until = Instant::now() + patience;
+            let calls = (0..count).map(async |number| {
+                let begun = Instant::now();
+                gate.enter(tenant(number), until).await.is_err() && begun.elapsed() < patience / 2
+            });
+            futures_util::future::join_all(calls).await.into_iter().filter(|refused| *refused).count()
+        };
+        let late = async {
+            tokio::time::sleep(SOON * 3 / 2).await;
+            (gate.is_full(), come(100, SOON).await)
+        };
+        let (first, (full, second)) = tokio::join!(come(300, SOON * 4), late);
+        assert_eq!((first, full, second), (0, true, 100), "a burst waits; when it stands, nobody joins it");
+        assert_eq!((gate.is_full(), come(300, SOON).await), (false, 0), "it was empty");
     }
 
     #[tokio::test]

@@ -483,10 +483,12 @@ fn refused_by(cell: &ActiveCell, refused: NotServing) -> CallError {
     }
 }
 
-/// Whether a cell refuses whoever comes now. Counts the call, when it does.
+/// Whether a cell refuses whoever comes now. Counts the call, when it does. A canary has slots of its own, and who is served
+/// by it is not known yet.
 #[must_use]
 pub fn is_refused(live: &Live, target: &Target) -> bool {
-    let Some(cell) = live.catalog.cell(&target.cell).filter(|cell| cell.gate.is_full()) else { return false };
+    let full = |cell: &ActiveCell| cell.canary.is_none() && cell.gate.is_full();
+    let Some(cell) = live.catalog.cell(&target.cell).filter(|cell| full(cell)) else { return false };
     cell.version.count_rejected();
     true
 }

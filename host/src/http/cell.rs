@@ -7,8 +7,9 @@ use axum::body::Body;
 use axum::response::Response;
 use http::Request;
 use http::request::Parts;
+use metrics::SharedString;
 
-use super::edge::{self, Caller, RouteLabel};
+use super::edge::{self, Caller};
 use super::problem::{Code, Problem};
 use crate::cell::outcome::Outcome;
 use crate::gateway::call::{self, CellCall};
@@ -23,12 +24,16 @@ use crate::rbac::permit::RoutePermit;
 pub async fn answer(kernel: Arc<Kernel>, request: Request<Body>) -> Response {
     let live = kernel.live.load_full();
     let route = live.resolve(request.method(), request.uri().path());
+    let label = match &route {
+        Ok(Match { target, .. }) => SharedString::from(Arc::clone(&target.template)),
+        Err(_) => SharedString::const_str("unmatched"),
+    };
     if let Ok(Match { target, .. }) = &route
         && call::is_refused(&live, target)
     {
-        return edge::refuse(&kernel, &target.template, request, problem_of(CallError::Overloaded, target));
+        return edge::refuse(&kernel, label, request, problem_of(CallError::Overloaded, target));
     }
-    edge::enveloped(kernel, "unmatched", request, async move |kernel, caller, parts, body| {
+    edge::enveloped(kernel, label, request, async move |kernel, caller, parts, body| {
         let route = route.map_err(|none| no_route(&none, &parts))?;
         let target = Arc::clone(&route.target);
         let Caller { context, access } = caller;
@@ -59,9 +64,7 @@ pub async fn answer(kernel: Arc<Kernel>, request: Request<Body>) -> Response {
             reached_out: AtomicBool::default(),
             revealed: Mutex::default(),
         };
-        let mut response = call::run(&kernel, call, permit).await.map_err(|error| problem_of(error, &target))?;
-        response.extensions_mut().insert(RouteLabel(Arc::clone(&target.template)));
-        Ok(response)
+        call::run(&kernel, call, permit).await.map_err(|error| problem_of(error, &target))
     })
     .await
 }
@@ -105,9 +108,14 @@ fn problem_of(error: CallError, target: &Target) -> Problem {
         CallError::Inactive(name) => {
             Problem::new(Code::CellUnavailable, format!("The cell {name} is not active.")).retry_after(1)
         }
-        CallError::Overloaded => {
-            Problem::new(Code::CellOverloaded, format!("All slots of the cell {cell} are taken.")).retry_after(1)
-        }
+        CallError::Overloaded => Problem::new(
+            Code::CellOverloaded,
+            format!(
+                "All slots of the cell {cell} are taken. This request was not begun; an earlier one with the same \
+                 Idempotency-Key stands as it was: repeat it with that key."
+            ),
+        )
+        .retry_after(1),
         CallError::BreakerOpen(refused) => Problem::new(
             Code::CircuitOpen,
             format!("The cell {cell} failed repeatedly and rests; it is tried again soon. Nothing happened."),

@@ -50,7 +50,7 @@ pub struct Caller {
 
 /// Answers a request of the control plane.
 pub async fn operation(kernel: Arc<Kernel>, route: Arc<Route>, request: Request<Body>) -> Response {
-    let label = route.path;
+    let label = SharedString::const_str(route.path);
     enveloped(kernel, label, request, async move |kernel, caller, mut parts, body| {
         permit(&kernel, &caller, route.rule, route.name).await?;
         let body = body.read(route.body_bytes_max).await?;
@@ -77,8 +77,8 @@ pub async fn operation(kernel: Arc<Kernel>, route: Arc<Route>, request: Request<
     .await
 }
 
-/// Runs a request inside everything that all requests have in common.
-pub async fn enveloped<F, R>(kernel: Arc<Kernel>, label: &'static str, request: Request<Body>, run: F) -> Response
+/// Runs a request inside everything that all requests have in common. `label` is the template of its route, for the metrics.
+pub async fn enveloped<F, R>(kernel: Arc<Kernel>, label: SharedString, request: Request<Body>, run: F) -> Response
 where
     F: FnOnce(Arc<Kernel>, Caller, Parts, Incoming) -> R + Send + 'static,
     R: Future<Output = Result<Response, Problem>> + Send + 'static,
@@ -109,19 +109,20 @@ where
 }
 
 /// Refuses a request before anything is done for it: with more of them than can be served, refusing must be cheap.
-pub fn refuse(kernel: &Kernel, label: &Arc<str>, request: Request<Body>, problem: Problem) -> Response {
+pub fn refuse(kernel: &Kernel, label: SharedString, request: Request<Body>, problem: Problem) -> Response {
     let (parts, body) = request.into_parts();
+    if let Some(reply) = preflight(kernel, &parts) {
+        return reply;
+    }
     drop(Incoming(Some(body)));
-    let (exchange, given) = Exchange::begin(kernel, "unmatched", &parts);
-    let mut response = exchange.render(&given.err().unwrap_or(problem));
-    response.extensions_mut().insert(RouteLabel(Arc::clone(label)));
-    exchange.end(kernel, Ok(response))
+    let (exchange, given) = Exchange::begin(kernel, label, &parts);
+    exchange.end(kernel, Err(given.err().unwrap_or(problem)))
 }
 
 /// What is remembered of a request until its reply.
 struct Exchange {
     started: Instant,
-    label: &'static str,
+    label: SharedString,
     method: Method,
     path: String,
     origin: Option<HeaderValue>,
@@ -130,7 +131,7 @@ struct Exchange {
 
 impl Exchange {
     /// A request, and whether the correlation id that it chose is one.
-    fn begin(kernel: &Kernel, label: &'static str, parts: &Parts) -> (Self, Result<(), Problem>) {
+    fn begin(kernel: &Kernel, label: SharedString, parts: &Parts) -> (Self, Result<(), Problem>) {
         let given = correlation(&parts.headers);
         let chosen = given.as_ref().ok().copied().flatten();
         let exchange = Self {
@@ -144,18 +145,13 @@ impl Exchange {
         (exchange, given.map(|_| ()))
     }
 
-    fn render(&self, problem: &Problem) -> Response {
-        problem.render(&self.path, self.correlation)
-    }
-
     /// The reply, with what all replies have; it is counted.
     fn end(self, kernel: &Kernel, answer: Result<Response, Problem>) -> Response {
-        let mut response = answer.unwrap_or_else(|problem| self.render(&problem));
+        let mut response = answer.unwrap_or_else(|problem| problem.render(&self.path, self.correlation));
         finish(kernel, response.headers_mut(), self.correlation, self.origin.as_ref());
-        let cells_route = response.extensions().get::<RouteLabel>().map(|label| Arc::clone(&label.0));
         let labels = vec![
             Label::from_static_parts("method", known(&self.method)),
-            Label::new("route", cells_route.map_or(SharedString::const_str(self.label), SharedString::from)),
+            Label::new("route", self.label),
             Label::new("status", text_of(response.status())),
         ];
         metrics::histogram!("api_request_duration_seconds", labels.clone())
@@ -176,10 +172,6 @@ fn text_of(status: StatusCode) -> SharedString {
     static TEXTS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| (0..1000).map(|code| code.to_string().into()).collect());
     TEXTS.get(usize::from(status.as_u16())).map_or(SharedString::const_str("other"), |text| Arc::clone(text).into())
 }
-
-/// The template of the cell's route that answered, for the metrics.
-#[derive(Clone, Debug)]
-pub struct RouteLabel(pub Arc<str>);
 
 /// The answer to a browser that asks before a request from a listed origin (Fetch, section 4.8).
 fn preflight(kernel: &Kernel, parts: &Parts) -> Option<Response> {

@@ -120,7 +120,7 @@ pub fn router(kernel: &Arc<Kernel>) -> Router {
     router = router.fallback(move |request: Request<Body>| cell_edge::answer(Arc::clone(&cells), request));
     let missing_method = Arc::clone(kernel);
     router.method_not_allowed_fallback(move |request: Request<Body>| {
-        edge::enveloped(Arc::clone(&missing_method), "unmatched", request, async |_, _, parts, _| {
+        edge::enveloped(Arc::clone(&missing_method), "unmatched".into(), request, async |_, _, parts, _| {
             Err(Problem::new(Code::MethodNotAllowed, format!("{} is not allowed here; see GET /docs.", parts.method)))
         })
     })

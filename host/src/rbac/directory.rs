@@ -2,7 +2,6 @@
 //! missing on the very next request.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,7 +19,7 @@ use crate::limit;
 use crate::state::StateKey;
 use crate::state::unit::Write;
 use crate::state::work::{Work, WorkError};
-use crate::storage::{Storage, StorageError};
+use crate::storage::Storage;
 
 /// What users may do, looked up and kept until something changes.
 #[derive(Debug)]
@@ -69,7 +68,7 @@ impl Directory {
         };
         match reading.get_or_init(|| read).await {
             Ok(access) => Ok(access.clone()),
-            Err(error) => Err(shared(error)),
+            Err(error) => Err(error.shared()),
         }
     }
 
@@ -90,14 +89,6 @@ impl Directory {
     /// Forgets everything: called after a commit with a write that [`Self::concerns`] it.
     pub fn invalidate(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-/// The same failure for another of those who asked.
-fn shared(error: &WorkError) -> WorkError {
-    match error {
-        WorkError::CorruptRecord(what) => WorkError::CorruptRecord(what.clone()),
-        other => StorageError::Unavailable(sqlx::Error::Io(io::Error::other(other.to_string()))).into(),
     }
 }
 

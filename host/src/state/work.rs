@@ -33,6 +33,19 @@ pub enum WorkError {
     CorruptRecord(String),
 }
 
+impl WorkError {
+    /// The same failure for another of those who asked together.
+    #[must_use]
+    pub fn shared(&self) -> Self {
+        match self {
+            Self::Storage(error) => Self::Storage(error.shared()),
+            Self::NotACounter(key) => Self::NotACounter(key.clone()),
+            Self::LimitExceeded(limit) => Self::LimitExceeded(limit),
+            Self::CorruptRecord(record) => Self::CorruptRecord(record.clone()),
+        }
+    }
+}
+
 /// What becomes of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {

@@ -5,7 +5,6 @@
 //! A question is always asked after it came, so an answer is never older than its question. A dropped request interrupts no
 //! statement; what it has not asked yet is not asked.
 
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -171,7 +170,7 @@ impl<Q: Weigh, A> Lane<Q, A> {
                 }
                 Err(error) => {
                     for asker in askers {
-                        let _gone = asker.send(Err(shared(&error)));
+                        let _gone = asker.send(Err(error.shared()));
                     }
                 }
             }
@@ -216,17 +215,6 @@ fn cut(values: Vec<Option<Versioned>>, questions: &[Vec<StateKey>]) -> Vec<Vec<O
 
 fn lock<Q, A>(waiting: &Mutex<Waiting<Q, A>>) -> MutexGuard<'_, Waiting<Q, A>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The same failure for another of those who asked together.
-fn shared(error: &StorageError) -> StorageError {
-    match error {
-        StorageError::Corrupt { table, what } => StorageError::Corrupt { table, what: what.clone() },
-        StorageError::Refused(text) => StorageError::Refused(text.clone()),
-        StorageError::Unavailable(cause) | StorageError::CommitUnknown { source: cause, .. } => {
-            StorageError::Unavailable(sqlx::Error::Io(io::Error::other(cause.to_string())))
-        }
-    }
 }
 
 #[cfg(test)]
