@@ -6,6 +6,7 @@ mod bad_input;
 mod bootstrap;
 mod cell;
 mod chaos;
+mod connection;
 mod documentation;
 mod event;
 mod key;

@@ -5,6 +5,7 @@ pub mod binding;
 pub mod capability;
 pub mod catalog;
 pub mod compiled;
+pub mod counts;
 pub mod course;
 pub mod difference;
 pub mod engine;

@@ -252,6 +252,8 @@ pub const COMMIT_ATTEMPTS_MAX: u32 = 3;
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections at once.
 pub const CONNECTIONS_MAX: usize = 10_000;
+/// Connections that wait to be accepted.
+pub const CONNECTIONS_WAITING_MAX: u32 = 4096;
 /// Bytes of a refused body that are still taken in, so that its client sees the refusal.
 pub const DRAIN_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Time for that.

@@ -39,7 +39,6 @@ use http::Request;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use suite::cell::Guest;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// Tokens live for ten minutes.
@@ -141,7 +140,7 @@ async fn prepare(kernel: &Arc<Kernel>, options: &Options) -> Vec<Customer> {
 
 /// Serves until a signal, and renews the tokens: the operator's, and the customers'.
 async fn serve(kernel: &Arc<Kernel>, listen: std::net::SocketAddr, directory: &Path, callers: &[Customer]) {
-    let listener = TcpListener::bind(listen).await.expect("the port is free");
+    let listener = server::bind(listen).expect("the port is free");
     let twin = Arc::clone(kernel);
     let native =
         move |request: Request<Body>| edge::enveloped(Arc::clone(&twin), "/bench/native".into(), request, answer);

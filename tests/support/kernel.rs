@@ -12,7 +12,6 @@ use aibos::id;
 use aibos::kernel::{Kernel, StartError};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinHandle;
 
@@ -59,7 +58,7 @@ impl TestKernel {
         let clock = Clock::manual(Timestamp::from_second(1_800_000_000).expect("a time of our days"));
         let starting = Box::pin(Kernel::start(config.clone(), clock.clone()));
         let kernel = starting.await.expect("a kernel starts on an empty database");
-        let running = serve(&kernel).await;
+        let running = serve(&kernel);
         Self { kernel, clock, database, config, running, owner: OnceCell::new() }
     }
 
@@ -72,7 +71,7 @@ impl TestKernel {
     pub async fn start_again(&mut self, adjust: impl FnOnce(&mut Config)) {
         adjust(&mut self.config);
         self.kernel = self.try_start(self.config.clone()).await.expect("the kernel starts again");
-        self.running = serve(&self.kernel).await;
+        self.running = serve(&self.kernel);
     }
 
     /// Stops the kernel and starts it again on the same database with other settings.
@@ -96,7 +95,7 @@ impl TestKernel {
     /// Starts and serves another kernel on this kernel's database.
     pub async fn twin(&self) -> Twin {
         let kernel = self.try_start(self.config()).await.expect("a second kernel starts");
-        let running = serve(&kernel).await;
+        let running = serve(&kernel);
         Twin { kernel, running }
     }
 
@@ -247,8 +246,8 @@ fn config(database_url: &str) -> Config {
     config
 }
 
-async fn serve(kernel: &Arc<Kernel>) -> Running {
-    let listener = TcpListener::bind(kernel.config.listen).await.expect("a port is free");
+fn serve(kernel: &Arc<Kernel>) -> Running {
+    let listener = server::bind(kernel.config.listen).expect("a port is free");
     let address = listener.local_addr().expect("the listener has an address");
     let (stop, stopped) = watch::channel(false);
     #[expect(clippy::disallowed_methods, reason = "stopped when the kernel is dropped")]

@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::counts::Counts;
 use super::fault::{Armed, LiveFault};
-use super::gate::{Counts, Gate};
+use super::gate::Gate;
 use super::given::Given;
 use super::manifest::Idempotency;
 use super::outside::Outside;

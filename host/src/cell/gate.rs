@@ -1,18 +1,14 @@
-//! How many calls of a cell run at once, how they ended, and what the cell logged.
+//! How many calls of a cell run at once, and who waits.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::outcome::Outcome;
-use crate::id::{CorrelationId, TenantId};
-use crate::limit;
+use crate::id::TenantId;
 
 /// How many calls of a cell are under way, and how many of them run. A call has a place from its first attempt to its
 /// commit, and a slot while its guest runs, so that who waits for a commit keeps nobody from running. A tenant gets three of
@@ -21,7 +17,7 @@ use crate::limit;
 pub struct Gate {
     all: Room,
     slots_max: u32,
-    queue: Queue,
+    queue: Arc<Queue>,
     tenants: Mutex<HashMap<Option<TenantId>, Arc<Line>>>,
 }
 
@@ -30,18 +26,30 @@ pub struct Gate {
 struct Line {
     room: Room,
     queue: Queue,
+    /// The queue of the whole cell.
+    of_cell: Arc<Queue>,
 }
 
 /// Those who wait for a place.
 #[derive(Debug)]
 struct Queue {
-    slots: u32,
-    begun: Instant,
+    /// How many may wait, and how many when it stands.
+    most: u32,
+    most_standing: u32,
     waiting: AtomicU32,
-    /// When it was last empty, or somebody got a place soon; in milliseconds since `begun`.
-    moved_at: AtomicU64,
-    /// Whether it stands: more comes than is done, until it is empty again.
-    stands: AtomicBool,
+    flow: Mutex<Flow>,
+    /// How long a call of the cell is under way, in milliseconds; 0 when none has ended.
+    usual: Arc<AtomicU64>,
+}
+
+/// Whether a queue moves or stands.
+#[derive(Debug)]
+struct Flow {
+    /// When somebody last found no place.
+    asked_at: Instant,
+    /// When the queue was last empty, or somebody got a place soon.
+    moved_at: Instant,
+    stands_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -54,7 +62,14 @@ struct Room {
 #[derive(Debug)]
 pub struct Place {
     line: Arc<Line>,
+    since: Instant,
     _permits: Permits,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.line.of_cell.took(self.since.elapsed());
+    }
 }
 
 /// The right to run, until it is dropped.
@@ -72,65 +87,30 @@ fn at_once(own: &Arc<Semaphore>, cells: &Arc<Semaphore>) -> Option<Permits> {
     Some((free(own)?, free(cells)?))
 }
 
-/// Waits for both until the deadline, in the order of asking.
-async fn both(own: &Arc<Semaphore>, cells: &Arc<Semaphore>, deadline: Instant) -> Result<Permits, Overloaded> {
-    let wait = async {
-        let own = Arc::clone(own).acquire_owned().await.ok()?;
-        Some((own, Arc::clone(cells).acquire_owned().await.ok()?))
-    };
-    tokio::time::timeout_at(deadline.into(), wait).await.ok().flatten().ok_or(Overloaded)
-}
-
-/// What a cell did since the kernel started. Outlives versions and changes of its concurrency.
-#[derive(Debug, Default)]
-pub struct Counts {
-    requests: AtomicU64,
-    traps: AtomicU64,
-    fuel_exhausted: AtomicU64,
-    timeouts: AtomicU64,
-    restarts: AtomicU64,
-    lines: Mutex<VecDeque<LogLine>>,
-}
-
-/// A line that a cell logged.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct LogLine {
-    /// When its request began.
-    pub at: Timestamp,
-    /// `debug`, `info`, `warn` or `error`.
-    pub level: String,
-    /// The line.
-    pub message: String,
-    /// The request.
-    pub correlation_id: CorrelationId,
-    /// The version that ran.
-    pub version: String,
-}
-
-/// Calls of a cell since the kernel started.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
-pub struct Counters {
-    /// All calls.
-    pub requests: u64,
-    /// Calls that trapped.
-    pub traps: u64,
-    /// Calls that used up their fuel.
-    pub fuel_exhausted: u64,
-    /// Calls that used up their time.
-    pub timeouts: u64,
-    /// Instances that were thrown away because their call failed, and restarts by an operator.
-    pub restarts: u64,
+/// Waits for both, in the order of asking.
+async fn both(own: &Arc<Semaphore>, cells: &Arc<Semaphore>) -> Result<Permits, Overloaded> {
+    let own = Arc::clone(own).acquire_owned().await.map_err(|_| Overloaded)?;
+    Ok((own, Arc::clone(cells).acquire_owned().await.map_err(|_| Overloaded)?))
 }
 
 /// Calls under way for each slot: one that runs, and some that wait for their commit or run again. They hold memory.
-const PLACES_PER_SLOT: u32 = 4;
+const PLACES_PER_SLOT: u32 = 2;
 
 /// Calls that may wait for each slot before they have a place; more are refused at once instead of piling up.
 const QUEUE_PER_SLOT: u32 = 5;
 
-/// A queue in which nobody got a place within this time stands: more comes than is done. It then holds what is done in a
-/// moment, so that who is admitted does not wait in vain, until it is empty (the idea of `CoDel`, RFC 8289).
+/// Calls that may wait in a queue that stands: the cell's, and a tenant's part of it.
+const STANDING_QUEUE: u32 = 16;
+const STANDING_LINE: u32 = 4;
+
+/// A queue in which nobody got a place soon stands: more comes than is done. Who has waited for longer is then refused, and
+/// hardly anybody may wait behind those who are under way (the idea of `CoDel`, RFC 8289). Soon is twice what a call usually
+/// takes, so that who is served waits for three times as long at most; and no less than this.
 const SOON: Duration = Duration::from_millis(100);
+
+/// A queue no longer stands when nobody asked in vain for as long as is soon, and after this in any case: clients that ask
+/// again as soon as they are refused would otherwise keep it standing, even those that it could serve.
+const STANDS_MOST: Duration = Duration::from_secs(4);
 
 /// All slots are taken, and the queue is full or the caller's time is up.
 #[derive(Debug)]
@@ -143,49 +123,80 @@ const TENANTS_KEPT: usize = 1024;
 struct Queued<'a>(&'a AtomicU32);
 
 impl Queue {
-    fn of(slots: u32) -> Self {
-        let (waiting, moved_at) = (AtomicU32::new(0), AtomicU64::new(0));
-        Self { slots, begun: Instant::now(), waiting, moved_at, stands: AtomicBool::new(false) }
+    fn of(slots: u32, most_standing: u32, usual: Arc<AtomicU64>) -> Self {
+        let now = Instant::now();
+        Self {
+            most: slots.saturating_mul(QUEUE_PER_SLOT).max(most_standing),
+            most_standing,
+            waiting: AtomicU32::new(0),
+            flow: Mutex::new(Flow { asked_at: now, moved_at: now, stands_since: None }),
+            usual,
+        }
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    /// How long somebody waits who gets a place soon. Before a call has ended, nobody knows.
+    fn soon(&self) -> Duration {
+        match self.usual.load(Ordering::Relaxed) {
+            0 => Duration::MAX,
+            usual => SOON.max(Duration::from_millis(usual.saturating_mul(2))),
+        }
+    }
+
+    fn flow(&self) -> MutexGuard<'_, Flow> {
+        self.flow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stands(&self) -> bool {
+        let (soon, now, mut flow) = (self.soon(), Instant::now(), self.flow());
+        if flow.stands_since.is_some_and(|since| now.saturating_duration_since(since) > STANDS_MOST) {
+            (flow.stands_since, flow.moved_at) = (None, now);
+        } else if flow.stands_since.is_none() && now.saturating_duration_since(flow.moved_at) > soon {
+            flow.stands_since = Some(now);
+        }
+        flow.stands_since.is_some()
+    }
+
+    /// A call of the cell is over that was under way for so long.
+    fn took(&self, time: Duration) {
+        let time = milliseconds(time).max(1);
+        // An average of the newest ones; two at once may count as one.
+        let usual = match self.usual.load(Ordering::Relaxed) {
+            0 => time,
+            usual => usual.saturating_mul(7).saturating_add(time).div_ceil(8),
+        };
+        self.usual.store(usual, Ordering::Relaxed);
     }
 
     /// How many may wait.
     fn most(&self) -> u32 {
-        let soon = u64::try_from(SOON.as_millis()).unwrap_or(u64::MAX);
-        if self.now().saturating_sub(self.moved_at.load(Ordering::Relaxed)) > soon {
-            self.stands.store(true, Ordering::Relaxed);
-        }
-        if self.stands.load(Ordering::Relaxed) {
-            self.slots.div_ceil(2).max(QUEUE_PER_SLOT)
-        } else {
-            self.slots.saturating_mul(QUEUE_PER_SLOT)
-        }
+        if self.stands() { self.most_standing } else { self.most }
     }
 
     fn is_full(&self) -> bool {
         // On a calm day nobody waits, and no clock is read.
         let waiting = self.waiting.load(Ordering::Relaxed);
-        waiting >= QUEUE_PER_SLOT && waiting >= self.most()
+        waiting >= self.most_standing && waiting >= self.most()
     }
 
     fn join(&self) -> Result<Queued<'_>, Overloaded> {
         // Given back by the drop when there was no room.
         let place = Queued(&self.waiting);
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let (soon, now, mut flow) = (self.soon(), Instant::now(), self.flow());
         if before == 0 {
-            self.stands.store(false, Ordering::Relaxed);
-            self.moved_at.store(self.now(), Ordering::Relaxed);
+            flow.moved_at = now;
+            // It is empty for a moment whenever a commit ends many calls at once.
+            flow.stands_since = flow.stands_since.filter(|_| now.saturating_duration_since(flow.asked_at) <= soon);
         }
+        flow.asked_at = now;
+        drop(flow);
         if before < self.most() { Ok(place) } else { Err(Overloaded) }
     }
 
     /// Somebody got a place after waiting for so long.
     fn moved(&self, after: Duration) {
-        if after <= SOON {
-            self.moved_at.store(self.now(), Ordering::Relaxed);
+        if after <= self.soon() {
+            self.flow().moved_at = Instant::now();
         }
     }
 }
@@ -194,6 +205,10 @@ impl Drop for Queued<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What one tenant may have of so many slots.
@@ -215,7 +230,7 @@ impl Gate {
         Self {
             all: Room::of(concurrency),
             slots_max: concurrency,
-            queue: Queue::of(concurrency),
+            queue: Arc::new(Queue::of(concurrency, STANDING_QUEUE, Arc::default())),
             tenants: Mutex::default(),
         }
     }
@@ -224,15 +239,26 @@ impl Gate {
     pub async fn enter(&self, tenant: Option<TenantId>, deadline: Instant) -> Result<Place, Overloaded> {
         let line = self.line(tenant);
         if let Some(permits) = at_once(&line.room.places, &self.all.places) {
-            return Ok(Place { line, _permits: permits });
+            return Ok(Place { line, since: Instant::now(), _permits: permits });
         }
         let _queued = self.queue.join()?;
         let _in_line = line.queue.join()?;
         let begun = Instant::now();
-        let permits = both(&line.room.places, &self.all.places, deadline).await?;
+        let mut waiting = pin!(both(&line.room.places, &self.all.places));
+        let permits = loop {
+            let soon = Instant::now().checked_add(self.queue.soon());
+            let until = soon.map_or(deadline, |soon| soon.min(deadline));
+            match tokio::time::timeout_at(until.into(), &mut waiting).await {
+                Ok(permits) => break permits?,
+                Err(_) if Instant::now() >= deadline || self.queue.stands() || line.queue.stands() => {
+                    return Err(Overloaded);
+                }
+                Err(_) => {}
+            }
+        };
         self.queue.moved(begun.elapsed());
         line.queue.moved(begun.elapsed());
-        Ok(Place { line: Arc::clone(&line), _permits: permits })
+        Ok(Place { line: Arc::clone(&line), since: Instant::now(), _permits: permits })
     }
 
     /// Whether a call that comes now would be refused, whoever's it is: no place is free and the queue is full. Those who
@@ -247,7 +273,7 @@ impl Gate {
         let (own, cells) = (&place.line.room.slots, &self.all.slots);
         let permits = match at_once(own, cells) {
             Some(permits) => permits,
-            None => both(own, cells, deadline).await?,
+            None => tokio::time::timeout_at(deadline.into(), both(own, cells)).await.map_err(|_| Overloaded)??,
         };
         Ok(Slot { _permits: permits })
     }
@@ -259,7 +285,10 @@ impl Gate {
             // Who waits or is under way holds its line.
             tenants.retain(|_, line| Arc::strong_count(line) > 1);
         }
-        let line = || Arc::new(Line { room: Room::of(share), queue: Queue::of(share) });
+        let line = || {
+            let (room, of_cell) = (Room::of(share), Arc::clone(&self.queue));
+            Arc::new(Line { room, queue: Queue::of(share, STANDING_LINE, Arc::clone(&of_cell.usual)), of_cell })
+        };
         Arc::clone(tenants.entry(tenant).or_insert_with(line))
     }
 
@@ -274,49 +303,6 @@ impl Gate {
     pub fn running(&self) -> u32 {
         let free = u32::try_from(self.all.slots.available_permits()).unwrap_or(u32::MAX);
         self.slots_max.saturating_sub(free)
-    }
-}
-
-impl Counts {
-    /// Counts a call by how it ended; none for one that returned.
-    pub fn count(&self, outcome: Option<&Outcome>) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        let Some(outcome) = outcome else { return };
-        self.restarts.fetch_add(1, Ordering::Relaxed);
-        let counter = match outcome {
-            Outcome::Trapped(_) => &self.traps,
-            Outcome::FuelExhausted => &self.fuel_exhausted,
-            Outcome::TimedOut => &self.timeouts,
-            _ => return,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Keeps a line, in place of the oldest when there are many.
-    pub fn log(&self, line: LogLine) {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() >= limit::LOG_LINES_KEPT {
-            lines.pop_front();
-        }
-        lines.push_back(line);
-    }
-
-    /// The lines that are kept, newest first.
-    #[must_use]
-    pub fn lines(&self, most: usize) -> Vec<LogLine> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().take(most).cloned().collect()
-    }
-
-    /// The counts so far.
-    #[must_use]
-    pub fn counters(&self) -> Counters {
-        Counters {
-            requests: self.requests.load(Ordering::Relaxed),
-            traps: self.traps.load(Ordering::Relaxed),
-            fuel_exhausted: self.fuel_exhausted.load(Ordering::Relaxed),
-            timeouts: self.timeouts.load(Ordering::Relaxed),
-            restarts: self.restarts.load(Ordering::Relaxed),
-        }
     }
 }
 
@@ -342,7 +328,7 @@ mod tests {
             drop(slot);
             committing.push(place);
         }
-        assert_eq!((committing.len(), gate.running()), (12, 0), "three of four slots, four places each");
+        assert_eq!((committing.len(), gate.running()), (6, 0), "three of four slots, two places each");
         let again = gate.run(&committing[0], soon()).await;
         assert!(again.is_ok(), "who has a place runs again without a queue");
         committing.pop();
@@ -387,7 +373,7 @@ mod tests {
             (full_for_all, others.iter().all(Result::is_ok), others)
         };
         let (_, (full, others_enter, _others)) = tokio::join!(wait(flood, 40), look);
-        assert_eq!((flooding.len(), full, others_enter), (12, false, true), "the flood waits for its own share");
+        assert_eq!((flooding.len(), full, others_enter), (6, false, true), "the flood waits for its own share");
         let mut taken = Vec::new();
         while let Ok(place) = gate.enter(None, Instant::now()).await {
             taken.push(place);
@@ -406,32 +392,68 @@ mod tests {
         assert!(!gate.is_full(), "who waited has gone");
     }
 
+    /// Takes so many places, each for another tenant.
+    async fn take(gate: &Gate, count: u32) -> Vec<Place> {
+        let mut places = Vec::new();
+        for number in 0..count {
+            places.push(gate.enter(Some(tenant(number)), Instant::now()).await.unwrap());
+        }
+        places
+    }
+
+    fn tenant(number: u32) -> TenantId {
+        TenantId(Uuid::from_u128(u128::from(number)))
+    }
+
     #[tokio::test]
     async fn a_queue_that_stands_is_short_until_it_is_empty() {
         let gate = Gate::new(64);
-        let mut places = Vec::new();
-        let tenant = |number: u32| Some(TenantId(Uuid::from_u128(u128::from(number))));
-        while places.len() < 256 {
-            let number = u32::try_from(places.len()).unwrap();
-            places.push(gate.enter(tenant(number), Instant::now()).await.unwrap());
-        }
+        drop(take(&gate, 1).await);
+        let _places = take(&gate, 128).await;
         let gate = &gate;
-        // Answers how many of so many newcomers are refused at once.
-        let come = async |count: u32, patience: Duration| {
-            let until = Instant::now() + patience;
+        // Newcomers, none of whom gets a place: answers how many of them are refused at once, and when the last one is.
+        let come = async |count: u32| {
+            let begun = Instant::now();
             let calls = (0..count).map(async |number| {
-                let begun = Instant::now();
-                gate.enter(tenant(number), until).await.is_err() && begun.elapsed() < patience / 2
+                assert!(gate.enter(Some(tenant(number)), begun + 10 * SOON).await.is_err());
+                begun.elapsed() < SOON / 4
             });
-            futures_util::future::join_all(calls).await.into_iter().filter(|refused| *refused).count()
+            let refused = futures_util::future::join_all(calls).await;
+            (refused.into_iter().filter(|at_once| *at_once).count(), begun.elapsed() < 5 * SOON)
         };
-        let late = async {
-            tokio::time::sleep(SOON * 3 / 2).await;
-            (gate.is_full(), come(100, SOON).await)
+        let later = async |part: u32, count: u32| {
+            tokio::time::sleep(SOON * part / 10).await;
+            (gate.is_full(), come(count).await)
         };
-        let (first, (full, second)) = tokio::join!(come(300, SOON * 4), late);
-        assert_eq!((first, full, second), (0, true, 100), "a burst waits; when it stands, nobody joins it");
-        assert_eq!((gate.is_full(), come(300, SOON).await), (false, 0), "it was empty");
+        // A burst waits. When the queue stands, those are refused who have waited, and newcomers are at once.
+        let (burst, second, third) = tokio::join!(come(200), later(6, 40), later(13, 100));
+        assert_eq!((burst, second, third), ((0, true), (false, (0, true)), (true, (100, true))));
+        assert_eq!((gate.is_full(), come(100).await), (false, (84, true)), "empty, but only just");
+        tokio::time::sleep(2 * SOON).await;
+        assert_eq!((gate.is_full(), come(300).await), (false, (0, true)), "nobody asked in vain");
+        gate.queue.flow().stands_since = Instant::now().checked_sub(2 * STANDS_MOST);
+        assert_eq!(come(300).await, (0, true), "it has stood for long");
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_calls_that_take_long_is_patient() {
+        let gate = Gate::new(1);
+        let mut places = take(&gate, 2).await;
+        let later = async |places: &mut Vec<Place>| {
+            tokio::time::sleep(3 * SOON).await;
+            places.pop();
+        };
+        let wait = || gate.enter(Some(tenant(3)), Instant::now() + 10 * SOON);
+        let (waited, ()) = tokio::join!(wait(), later(&mut places));
+        places.push(waited.expect("nobody knows yet how long one takes"));
+        gate.queue.usual.store(milliseconds(2 * SOON), Ordering::Relaxed);
+        let (waited, ()) = tokio::join!(wait(), later(&mut places));
+        places.push(waited.expect("it takes so long"));
+        for _ in 0..20 {
+            gate.queue.took(Duration::ZERO);
+        }
+        let (waited, ()) = tokio::join!(wait(), later(&mut places));
+        assert!(waited.is_err(), "it is short now");
     }
 
     #[tokio::test]
@@ -449,7 +471,7 @@ mod tests {
         }));
         let refused = refused.await;
         assert!(refused.iter().all(|(refused, _)| *refused));
-        assert_eq!(refused.iter().filter(|(_, at_once)| *at_once).count(), 40 - 24);
+        assert_eq!(refused.iter().filter(|(_, at_once)| *at_once).count(), 40 - 3 - 15);
         drop(running);
         assert!(begin(&gate, flood, Instant::now() + Duration::from_millis(10)).await.is_ok());
     }

@@ -8,8 +8,9 @@ use serde::de::DeserializeOwned;
 
 use super::catalog::{ActiveCell, Canary, CanaryRecord, Catalog, CellRecord};
 use super::compiled::Compiler;
+use super::counts::Counts;
 use super::fault::{Fault, Meters};
-use super::gate::{Counts, Gate};
+use super::gate::Gate;
 use super::given::{Given, Vault};
 use super::manifest::Manifest;
 use super::outside::Outside;

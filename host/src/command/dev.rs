@@ -44,7 +44,7 @@ impl Dev {
         let config = Config::load(Profile::Development, &overrides)?;
         telemetry::start_logs(config.log_format);
         telemetry::start_metrics();
-        let listener = listen(&config).await?;
+        let listener = listen(&config)?;
         toolchain::ensure_target().await?;
         let directories = toolchain::find_cells(Path::new("cells"))?;
         let built = toolchain::build(&directories).await?;

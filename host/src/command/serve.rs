@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Overrides, Profile};
 use crate::http::server;
 use crate::kernel::Kernel;
+use crate::limit;
 use crate::telemetry;
 
 /// Serve in production, with settings from the environment and aibos.toml.
@@ -26,16 +27,31 @@ impl Serve {
         let config = Config::load(Profile::Production, &Overrides::default())?;
         telemetry::start_logs(config.log_format);
         telemetry::start_metrics();
-        let listener = listen(&config).await?;
+        let listener = listen(&config)?;
         let kernel = Kernel::start(config, Clock::System).await?;
         tracing::info!(address = %listener.local_addr()?, "serving");
         serve_until_stopped(kernel, listener).await
     }
 }
 
+/// Files that a kernel opens besides its connections.
+#[cfg(unix)]
+const FILES_BESIDE: u64 = 500;
+
 /// Binds the address of the settings.
-pub async fn listen(config: &Config) -> Result<TcpListener, Failure> {
-    TcpListener::bind(config.listen).await.map_err(|cause| {
+pub fn listen(config: &Config) -> Result<TcpListener, Failure> {
+    #[cfg(unix)]
+    {
+        let (files, connections) = (server::open_files_most(), limit::CONNECTIONS_MAX);
+        if files < connections as u64 + FILES_BESIDE {
+            tracing::warn!(
+                files,
+                connections,
+                "fewer files than connections may be open; raise `ulimit -n` or LimitNOFILE"
+            );
+        }
+    }
+    server::bind(config.listen).map_err(|cause| {
         Failure(format!("cannot listen on {}: {cause}; choose another with AIBOS_LISTEN", config.listen))
     })
 }

@@ -1,6 +1,7 @@
 //! The listening socket: accepts connections, bounds the time for a request head, and drains on shutdown.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 
@@ -22,6 +23,31 @@ use crate::limit;
 
 /// Time for requests in flight after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(25);
+
+/// Listens on an address. Connections that come at once wait to be accepted, as many as the system lets (`somaxconn`): one
+/// that finds no room there is not refused, its client tries again after a second.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Else a restart would wait for the connections of the process before. Elsewhere the option means something else.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(limit::CONNECTIONS_WAITING_MAX)
+}
+
+/// Lets this process open as many files as the system allows it (`RLIMIT_NOFILE`): a connection is one, and where the usual
+/// limit is 1,024, the hard one is thousands. Answers how many.
+#[cfg(unix)]
+#[must_use]
+pub fn open_files_most() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        Ok(()) => most,
+        Err(_) => limit.current.unwrap_or(most),
+    }
+}
 
 /// Serves until `stop` turns true, then lets requests in flight finish.
 pub async fn serve(kernel: Arc<Kernel>, listener: TcpListener, stop: watch::Receiver<bool>) -> io::Result<()> {

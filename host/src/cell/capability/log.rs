@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::cell::binding::aibos::cell::log::{Host, Level};
-use crate::cell::gate::LogLine;
+use crate::cell::counts::LogLine;
 use crate::cell::outcome::Stop;
 use crate::cell::store::{CellStore, Tree};
 use crate::cell::version::CellVersion;

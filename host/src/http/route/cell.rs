@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::lifecycle::{self, Switch};
 use crate::cell::catalog::{ActiveCell, CanaryRecord, Catalog, CellRecord, Quarantine, RetiredCell};
+use crate::cell::counts::Counters;
 use crate::cell::difference;
-use crate::cell::gate::Counters;
 use crate::cell::invoke::{self, Invocation};
 use crate::cell::manifest::{Manifest, valid_cell_name};
 use crate::cell::outcome::{Outcome, TrapReport};

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::cell::{self, CellPath, CellView, VersionView};
 use super::{cell_config, cell_route, cell_signature, chaos};
 use crate::cell::catalog::{CanaryRecord, CellRecord, Quarantine, QuarantinedBy, RetiredCell};
-use crate::cell::gate::LogLine;
+use crate::cell::counts::LogLine;
 use crate::cell::manifest::Manifest;
 use crate::cell::registry::{cell_key, retired_key, version_key};
 use crate::cell::rejection::{Reason, ReasonCode};
