@@ -4,6 +4,15 @@
 //! Commits are serial, also across processes: a committing batch takes the log's head first. That makes validation exact
 //! and the sequences gapless and in commit order. Not here: caching, retries, or any rule about what the data means.
 
+macro_rules! on_backend {
+    ($self:ident, $backend:ident => $call:expr) => {
+        match $self {
+            Storage::Sqlite($backend) => $call,
+            Storage::Postgres($backend) => $call,
+        }
+    };
+}
+
 pub mod audit_tree;
 pub mod migrate;
 pub mod pinned;
@@ -14,20 +23,18 @@ pub mod sqlite;
 pub mod whole;
 
 mod gather;
+mod log;
 mod record;
 mod search;
 mod work;
 
 use std::time::{Duration, Instant};
 
-use sqlx::{Postgres, Sqlite};
 use tokio::time::timeout;
 
 use jiff::Timestamp;
 
-use crate::audit::{AuditQuery, StoredEntry};
-use crate::event::{EventQuery, StoredEvent};
-use crate::id::{AuditId, BatchId, NodeId, TenantId};
+use crate::id::{BatchId, NodeId};
 use crate::limit;
 use crate::state::unit::{Read, ReplyKey, StoredReply, Unit, Verdict};
 use crate::state::{Entry, Scan, StateKey, Versioned};
@@ -89,15 +96,6 @@ pub enum Storage {
     Sqlite(SqliteStorage),
     /// A server that several kernels share.
     Postgres(PostgresStorage),
-}
-
-macro_rules! on_backend {
-    ($self:ident, $backend:ident => $call:expr) => {
-        match $self {
-            Storage::Sqlite($backend) => $call,
-            Storage::Postgres($backend) => $call,
-        }
-    };
 }
 
 impl Storage {
@@ -174,48 +172,6 @@ impl Storage {
             on_backend!(self, backend => backend.sweep_replies(before.as_millisecond()).await)
         })
         .await
-    }
-
-    /// The event of a source with this id.
-    pub async fn event(&self, tenant: TenantId, source: &str, id: &str) -> Result<Option<StoredEvent>, StorageError> {
-        in_time(limit::ANSWER_TIMEOUT, async { on_backend!(self, backend => backend.event(tenant, source, id).await) })
-            .await
-    }
-
-    /// A page of a tenant's log, oldest first.
-    pub async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StorageError> {
-        in_time(limit::ANSWER_TIMEOUT, async { on_backend!(self, backend => backend.events(query).await) }).await
-    }
-
-    /// One audit entry of a tenant.
-    pub async fn audit_entry(&self, tenant: TenantId, id: AuditId) -> Result<Option<StoredEntry>, StorageError> {
-        in_time(limit::ANSWER_TIMEOUT, async { on_backend!(self, backend => backend.audit_entry(tenant, id).await) })
-            .await
-    }
-
-    /// A page of the audit log, newest first.
-    pub async fn audit(&self, query: &AuditQuery) -> Result<Vec<StoredEntry>, StorageError> {
-        in_time(limit::ANSWER_TIMEOUT, async { on_backend!(self, backend => backend.audit(query).await) }).await
-    }
-
-    /// The statement of [`Storage::events`], for who asks the database how it would run it.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn event_statement(&self, query: &EventQuery) -> String {
-        match self {
-            Self::Sqlite(_) => search::event_page::<Sqlite>(query).into_string(),
-            Self::Postgres(_) => search::event_page::<Postgres>(query).into_string(),
-        }
-    }
-
-    /// The same for [`Storage::audit`], which has up to three.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn audit_statements(&self, query: &AuditQuery) -> Vec<String> {
-        match self {
-            Self::Sqlite(_) => search::audit_statements::<Sqlite>(query),
-            Self::Postgres(_) => search::audit_statements::<Postgres>(query),
-        }
     }
 
     /// Answers when the database does.

@@ -3,9 +3,9 @@
 
 mod answer;
 mod commit;
-mod log;
 mod migration;
 pub(super) mod read;
+mod search;
 mod sweep;
 
 use std::time::Duration;

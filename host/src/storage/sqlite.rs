@@ -4,9 +4,9 @@
 mod answer;
 mod backup;
 mod commit;
-mod log;
 mod migration;
 pub(super) mod read;
+mod search;
 mod sweep;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
