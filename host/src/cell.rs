@@ -21,6 +21,7 @@ pub mod outcome;
 pub mod outside;
 pub mod pattern;
 pub mod proxy;
+mod queue;
 pub mod registry;
 pub mod rejection;
 pub mod report;

@@ -252,6 +252,8 @@ pub const COMMIT_ATTEMPTS_MAX: u32 = 3;
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections at once.
 pub const CONNECTIONS_MAX: usize = 10_000;
+/// Files that a kernel opens besides its connections.
+pub const FILES_BESIDE: usize = 500;
 /// Connections that wait to be accepted.
 pub const CONNECTIONS_WAITING_MAX: u32 = 4096;
 /// Bytes of a refused body that are still taken in, so that its client sees the refusal.

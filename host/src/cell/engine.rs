@@ -10,9 +10,10 @@ use crate::limit;
 
 /// Length of an epoch tick: how late a deadline in guest code may be noticed, and the end of a slice.
 pub const TICK: Duration = Duration::from_millis(1);
-/// Linear memory that a pool slot keeps mapped between calls: faulting pages in costs more than clearing this much. All of
-/// it is cleared: a scan for the pages that were written misses those that are swapped out (wasmtime #14357).
-const KEEP_RESIDENT_BYTES: usize = 512 * 1024;
+/// Linear memory that a pool slot keeps mapped between calls: faulting pages in costs more than clearing them, for the 12 MB
+/// of an interpreter, too. All of what the guest has, up to this, is cleared: a scan for the pages that were written misses
+/// those that are swapped out (wasmtime #14357).
+const KEEP_RESIDENT_BYTES: usize = 16 * 1024 * 1024;
 /// Instances alive at once, for all cells together.
 const INSTANCES_MAX: u32 = 2 * limit::CONCURRENCY_MAX;
 

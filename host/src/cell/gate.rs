@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::queue::{LOOK, Queue, SOON};
 use crate::id::TenantId;
 
 /// How many calls of a cell are under way, and how many of them run. A call has a place from its first attempt to its
@@ -28,28 +28,6 @@ struct Line {
     queue: Queue,
     /// The queue of the whole cell.
     of_cell: Arc<Queue>,
-}
-
-/// Those who wait for a place.
-#[derive(Debug)]
-struct Queue {
-    /// How many may wait, and how many when it stands.
-    most: u32,
-    most_standing: u32,
-    waiting: AtomicU32,
-    flow: Mutex<Flow>,
-    /// How long a call of the cell is under way, in milliseconds; 0 when none has ended.
-    usual: Arc<AtomicU64>,
-}
-
-/// Whether a queue moves or stands.
-#[derive(Debug)]
-struct Flow {
-    /// When somebody last found no place.
-    asked_at: Instant,
-    /// When the queue was last empty, or somebody got a place soon.
-    moved_at: Instant,
-    stands_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -96,120 +74,12 @@ async fn both(own: &Arc<Semaphore>, cells: &Arc<Semaphore>) -> Result<Permits, O
 /// Calls under way for each slot: one that runs, and some that wait for their commit or run again. They hold memory.
 const PLACES_PER_SLOT: u32 = 2;
 
-/// Calls that may wait for each slot before they have a place; more are refused at once instead of piling up.
-const QUEUE_PER_SLOT: u32 = 5;
-
-/// Calls that may wait in a queue that stands: the cell's, and a tenant's part of it.
-const STANDING_QUEUE: u32 = 16;
-const STANDING_LINE: u32 = 4;
-
-/// A queue in which nobody got a place soon stands: more comes than is done. Who has waited for longer is then refused, and
-/// hardly anybody may wait behind those who are under way (the idea of `CoDel`, RFC 8289). Soon is twice what a call usually
-/// takes, so that who is served waits for three times as long at most; and no less than this.
-const SOON: Duration = Duration::from_millis(100);
-
-/// A queue no longer stands when nobody asked in vain for as long as is soon, and after this in any case: clients that ask
-/// again as soon as they are refused would otherwise keep it standing, even those that it could serve.
-const STANDS_MOST: Duration = Duration::from_secs(4);
-
 /// All slots are taken, and the queue is full or the caller's time is up.
 #[derive(Debug)]
 pub struct Overloaded;
 
 /// Tenants that are remembered before those without calls are forgotten.
 const TENANTS_KEPT: usize = 1024;
-
-/// A place in the queue, given back also when the waiting call is dropped.
-struct Queued<'a>(&'a AtomicU32);
-
-impl Queue {
-    fn of(slots: u32, most_standing: u32, usual: Arc<AtomicU64>) -> Self {
-        let now = Instant::now();
-        Self {
-            most: slots.saturating_mul(QUEUE_PER_SLOT).max(most_standing),
-            most_standing,
-            waiting: AtomicU32::new(0),
-            flow: Mutex::new(Flow { asked_at: now, moved_at: now, stands_since: None }),
-            usual,
-        }
-    }
-
-    /// How long somebody waits who gets a place soon. Before a call has ended, nobody knows.
-    fn soon(&self) -> Duration {
-        match self.usual.load(Ordering::Relaxed) {
-            0 => Duration::MAX,
-            usual => SOON.max(Duration::from_millis(usual.saturating_mul(2))),
-        }
-    }
-
-    fn flow(&self) -> MutexGuard<'_, Flow> {
-        self.flow.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn stands(&self) -> bool {
-        let (soon, now, mut flow) = (self.soon(), Instant::now(), self.flow());
-        if flow.stands_since.is_some_and(|since| now.saturating_duration_since(since) > STANDS_MOST) {
-            (flow.stands_since, flow.moved_at) = (None, now);
-        } else if flow.stands_since.is_none() && now.saturating_duration_since(flow.moved_at) > soon {
-            flow.stands_since = Some(now);
-        }
-        flow.stands_since.is_some()
-    }
-
-    /// A call of the cell is over that was under way for so long.
-    fn took(&self, time: Duration) {
-        let time = milliseconds(time).max(1);
-        // An average of the newest ones; two at once may count as one.
-        let usual = match self.usual.load(Ordering::Relaxed) {
-            0 => time,
-            usual => usual.saturating_mul(7).saturating_add(time).div_ceil(8),
-        };
-        self.usual.store(usual, Ordering::Relaxed);
-    }
-
-    /// How many may wait.
-    fn most(&self) -> u32 {
-        if self.stands() { self.most_standing } else { self.most }
-    }
-
-    fn is_full(&self) -> bool {
-        // On a calm day nobody waits, and no clock is read.
-        let waiting = self.waiting.load(Ordering::Relaxed);
-        waiting >= self.most_standing && waiting >= self.most()
-    }
-
-    fn join(&self) -> Result<Queued<'_>, Overloaded> {
-        // Given back by the drop when there was no room.
-        let place = Queued(&self.waiting);
-        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let (soon, now, mut flow) = (self.soon(), Instant::now(), self.flow());
-        if before == 0 {
-            flow.moved_at = now;
-            // It is empty for a moment whenever a commit ends many calls at once.
-            flow.stands_since = flow.stands_since.filter(|_| now.saturating_duration_since(flow.asked_at) <= soon);
-        }
-        flow.asked_at = now;
-        drop(flow);
-        if before < self.most() { Ok(place) } else { Err(Overloaded) }
-    }
-
-    /// Somebody got a place after waiting for so long.
-    fn moved(&self, after: Duration) {
-        if after <= self.soon() {
-            self.flow().moved_at = Instant::now();
-        }
-    }
-}
-
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
 
 /// What one tenant may have of so many slots.
 fn share(slots: u32) -> u32 {
@@ -227,10 +97,14 @@ impl Gate {
     /// A gate of so many slots.
     #[must_use]
     pub fn new(concurrency: u32) -> Self {
+        Self::of(concurrency, SOON)
+    }
+
+    fn of(concurrency: u32, soon_least: Duration) -> Self {
         Self {
             all: Room::of(concurrency),
             slots_max: concurrency,
-            queue: Arc::new(Queue::of(concurrency, STANDING_QUEUE, Arc::default())),
+            queue: Arc::new(Queue::new(concurrency, soon_least)),
             tenants: Mutex::default(),
         }
     }
@@ -241,16 +115,15 @@ impl Gate {
         if let Some(permits) = at_once(&line.room.places, &self.all.places) {
             return Ok(Place { line, since: Instant::now(), _permits: permits });
         }
-        let _queued = self.queue.join()?;
-        let _in_line = line.queue.join()?;
+        let _queued = self.queue.join(false)?;
+        let _in_line = line.queue.join(self.queue.stands())?;
         let begun = Instant::now();
         let mut waiting = pin!(both(&line.room.places, &self.all.places));
         let permits = loop {
-            let soon = Instant::now().checked_add(self.queue.soon());
-            let until = soon.map_or(deadline, |soon| soon.min(deadline));
+            let until = deadline.min(Instant::now() + LOOK);
             match tokio::time::timeout_at(until.into(), &mut waiting).await {
                 Ok(permits) => break permits?,
-                Err(_) if Instant::now() >= deadline || self.queue.stands() || line.queue.stands() => {
+                Err(_) if Instant::now() >= deadline || self.is_in_vain(&line, begun.elapsed()) => {
                     return Err(Overloaded);
                 }
                 Err(_) => {}
@@ -259,6 +132,14 @@ impl Gate {
         self.queue.moved(begun.elapsed());
         line.queue.moved(begun.elapsed());
         Ok(Place { line: Arc::clone(&line), since: Instant::now(), _permits: permits })
+    }
+
+    /// Whether somebody who has waited for so long waits in a queue that stands, and that has more than may wait then.
+    fn is_in_vain(&self, line: &Line, waited: Duration) -> bool {
+        let standing = self.queue.stands();
+        let in_queue = standing && self.queue.is_long();
+        let in_line = (line.queue.stands() || standing) && line.queue.is_long();
+        waited > self.queue.soon() && (in_queue || in_line)
     }
 
     /// Whether a call that comes now would be refused, whoever's it is: no place is free and the queue is full. Those who
@@ -287,7 +168,7 @@ impl Gate {
         }
         let line = || {
             let (room, of_cell) = (Room::of(share), Arc::clone(&self.queue));
-            Arc::new(Line { room, queue: Queue::of(share, STANDING_LINE, Arc::clone(&of_cell.usual)), of_cell })
+            Arc::new(Line { room, queue: of_cell.part(share), of_cell })
         };
         Arc::clone(tenants.entry(tenant).or_insert_with(line))
     }
@@ -308,9 +189,12 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use uuid::Uuid;
 
     use super::*;
+    use crate::cell::queue::{STANDS_MOST, milliseconds};
 
     /// A place and a slot.
     async fn begin(gate: &Gate, tenant: Option<TenantId>, deadline: Instant) -> Result<(Place, Slot), Overloaded> {
@@ -405,55 +289,85 @@ mod tests {
         TenantId(Uuid::from_u128(u128::from(number)))
     }
 
+    /// A gate of 64 slots whose places are all taken, 96 of them by the first tenant; one call has ended before.
+    async fn taken() -> (Gate, Vec<Place>) {
+        let gate = Gate::of(64, SOON_HERE);
+        drop(take(&gate, 1).await);
+        let mut places = take(&gate, 32).await;
+        while let Ok(place) = gate.enter(Some(tenant(0)), Instant::now()).await {
+            places.push(place);
+        }
+        assert_eq!(places.len(), 127, "the first tenant has its share");
+        places.push(gate.enter(Some(tenant(1)), Instant::now()).await.unwrap());
+        (gate, places)
+    }
+
+    /// Longer than the machine of a test stands still.
+    const SOON_HERE: Duration = Duration::from_millis(400);
+
+    /// Newcomers, from the second tenant on, none of whom gets a place: how many of them are refused at once.
+    async fn come(gate: &Gate, count: u32, patience: Duration) -> usize {
+        let begun = Instant::now();
+        let calls = (1..=count).map(async |number| {
+            assert!(gate.enter(Some(tenant(number)), begun + patience).await.is_err());
+            begun.elapsed() < SOON_HERE / 3
+        });
+        let refused = futures_util::future::join_all(calls).await;
+        refused.into_iter().filter(|at_once| *at_once).count()
+    }
+
     #[tokio::test]
     async fn a_queue_that_stands_is_short_until_it_is_empty() {
-        let gate = Gate::new(64);
-        drop(take(&gate, 1).await);
-        let _places = take(&gate, 128).await;
-        let gate = &gate;
-        // Newcomers, none of whom gets a place: answers how many of them are refused at once, and when the last one is.
-        let come = async |count: u32| {
-            let begun = Instant::now();
-            let calls = (0..count).map(async |number| {
-                assert!(gate.enter(Some(tenant(number)), begun + 10 * SOON).await.is_err());
-                begun.elapsed() < SOON / 4
-            });
-            let refused = futures_util::future::join_all(calls).await;
-            (refused.into_iter().filter(|at_once| *at_once).count(), begun.elapsed() < 5 * SOON)
+        let (gate, _places) = taken().await;
+        let late = async {
+            tokio::time::sleep(SOON_HERE * 3 / 2).await;
+            let few = gate.queue.waiting.load(Ordering::Relaxed);
+            (few, gate.is_full(), come(&gate, 100, SOON_HERE / 2).await)
         };
-        let later = async |part: u32, count: u32| {
-            tokio::time::sleep(SOON * part / 10).await;
-            (gate.is_full(), come(count).await)
-        };
-        // A burst waits. When the queue stands, those are refused who have waited, and newcomers are at once.
-        let (burst, second, third) = tokio::join!(come(200), later(6, 40), later(13, 100));
-        assert_eq!((burst, second, third), ((0, true), (false, (0, true)), (true, (100, true))));
-        assert_eq!((gate.is_full(), come(100).await), (false, (84, true)), "empty, but only just");
-        tokio::time::sleep(2 * SOON).await;
-        assert_eq!((gate.is_full(), come(300).await), (false, (0, true)), "nobody asked in vain");
+        // A burst waits. When the queue stands, those are refused who have waited, but for a few; newcomers are at once.
+        let (burst, late) = tokio::join!(come(&gate, 200, 2 * SOON_HERE), late);
+        assert_eq!((burst, late), (0, (16, true, 100)));
+        assert_eq!((gate.is_full(), come(&gate, 100, SOON_HERE / 2).await), (false, 84), "empty, but only just");
         gate.queue.flow().stands_since = Instant::now().checked_sub(2 * STANDS_MOST);
-        assert_eq!(come(300).await, (0, true), "it has stood for long");
+        assert_eq!(come(&gate, 300, SOON_HERE / 2).await, 0, "it has stood for long");
+        gate.queue.flow().stands_since = Some(Instant::now());
+        tokio::time::sleep(SOON_HERE * 3 / 2).await;
+        assert_eq!(come(&gate, 300, SOON_HERE / 2).await, 0, "nobody asked in vain");
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_stands_is_not_one_tenants() {
+        let (gate, _places) = taken().await;
+        let flood = async || {
+            let until = Instant::now() + 2 * SOON_HERE;
+            let calls = (0..100).map(|_| gate.enter(Some(tenant(0)), until));
+            futures_util::future::join_all(calls).await
+        };
+        let other = async {
+            tokio::time::sleep(SOON_HERE * 3 / 2).await;
+            let flooding = gate.queue.waiting.load(Ordering::Relaxed);
+            (flooding, gate.is_full(), come(&gate, 8, SOON_HERE / 2).await)
+        };
+        let (_, other) = tokio::join!(flood(), other);
+        assert_eq!(other, (4, false, 0), "the flood has four, the others wait");
     }
 
     #[tokio::test]
     async fn who_waits_for_calls_that_take_long_is_patient() {
-        let gate = Gate::new(1);
-        let mut places = take(&gate, 2).await;
-        let later = async |places: &mut Vec<Place>| {
-            tokio::time::sleep(3 * SOON).await;
-            places.pop();
-        };
-        let wait = || gate.enter(Some(tenant(3)), Instant::now() + 10 * SOON);
-        let (waited, ()) = tokio::join!(wait(), later(&mut places));
-        places.push(waited.expect("nobody knows yet how long one takes"));
-        gate.queue.usual.store(milliseconds(2 * SOON), Ordering::Relaxed);
-        let (waited, ()) = tokio::join!(wait(), later(&mut places));
-        places.push(waited.expect("it takes so long"));
-        for _ in 0..20 {
+        let (gate, _places) = taken().await;
+        for usual in [milliseconds(SOON_HERE), 0] {
+            gate.queue.usual.store(usual, Ordering::Relaxed);
+            let late = async {
+                tokio::time::sleep(SOON_HERE * 5 / 4).await;
+                gate.queue.waiting.load(Ordering::Relaxed)
+            };
+            let (_, waiting) = tokio::join!(come(&gate, 200, SOON_HERE * 3 / 2), late);
+            assert_eq!(waiting, 200, "a call takes {usual} ms");
+        }
+        for _ in 0..40 {
             gate.queue.took(Duration::ZERO);
         }
-        let (waited, ()) = tokio::join!(wait(), later(&mut places));
-        assert!(waited.is_err(), "it is short now");
+        assert_eq!(gate.queue.soon(), SOON_HERE, "what they take now counts more and more");
     }
 
     #[tokio::test]

@@ -34,20 +34,16 @@ impl Serve {
     }
 }
 
-/// Files that a kernel opens besides its connections.
-#[cfg(unix)]
-const FILES_BESIDE: u64 = 500;
-
 /// Binds the address of the settings.
 pub fn listen(config: &Config) -> Result<TcpListener, Failure> {
     #[cfg(unix)]
     {
-        let (files, connections) = (server::open_files_most(), limit::CONNECTIONS_MAX);
-        if files < connections as u64 + FILES_BESIDE {
+        let (files, wanted) = (server::open_files_most(), limit::CONNECTIONS_MAX + limit::FILES_BESIDE);
+        if files < wanted as u64 {
             tracing::warn!(
                 files,
-                connections,
-                "fewer files than connections may be open; raise `ulimit -n` or LimitNOFILE"
+                wanted,
+                "too few files may be open for all connections; raise `ulimit -n` or LimitNOFILE"
             );
         }
     }

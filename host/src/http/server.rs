@@ -35,6 +35,16 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(limit::CONNECTIONS_WAITING_MAX)
 }
 
+/// Connections at once: each is an open file, and the kernel needs some itself.
+fn connections_most() -> usize {
+    #[cfg(unix)]
+    if let Some(files) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+        let connections = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(limit::FILES_BESIDE);
+        return limit::CONNECTIONS_MAX.min(connections.max(1));
+    }
+    limit::CONNECTIONS_MAX
+}
+
 /// Lets this process open as many files as the system allows it (`RLIMIT_NOFILE`): a connection is one, and where the usual
 /// limit is 1,024, the hard one is thousands. Answers how many.
 #[cfg(unix)]
@@ -59,7 +69,8 @@ pub async fn serve_router(router: Router, listener: TcpListener, mut stop: watch
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limit::HEADER_READ_TIMEOUT);
     let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(limit::CONNECTIONS_MAX));
+    let most = connections_most();
+    let places = Arc::new(Semaphore::new(most));
     loop {
         let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -79,7 +90,7 @@ pub async fn serve_router(router: Router, listener: TcpListener, mut stop: watch
             continue;
         }
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tracing::warn!(most = limit::CONNECTIONS_MAX, "too many connections; one was closed");
+            tracing::warn!(most, "too many connections; one was closed");
             continue;
         };
         let router = router.clone();
