@@ -348,16 +348,25 @@ fn development_key(data_dir: &Path) -> Result<MasterKey, String> {
     }
 }
 
-/// Writes a file that only its owner may read, making its directory when it is missing.
+/// Writes a file that only its owner may read, making its directory when it is missing. Who looks finds all of it or, also
+/// after a crash, what was there before.
 pub fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
-    if let Some(directory) = file.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
+    let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(directory)?;
+    let mut unfinished = file.as_os_str().to_owned();
+    unfinished.push(format!(".{}.part", std::process::id()));
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(file)?.write_all(content)
+    let mut open = options.open(&unfinished)?;
+    open.write_all(content)?;
+    open.sync_all()?;
+    std::fs::rename(&unfinished, file)?;
+    // The name, too, is on the disk.
+    #[cfg(unix)]
+    std::fs::File::open(directory)?.sync_all()?;
+    Ok(())
 }
 
 fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
@@ -400,6 +409,27 @@ fn parse<T: std::str::FromStr>(text: &str, name: &str, wanted: &str, faults: &mu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_private_file_is_never_half_written() {
+        let directory = std::env::temp_dir().join(format!("aibos_private_{}", std::process::id()));
+        let file = directory.join("master.key");
+        let contents = ["a".repeat(100_000), "b".repeat(100_000)];
+        write_private(&file, contents[0].as_bytes()).unwrap();
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(|| {
+                for content in contents.iter().cycle().take(100) {
+                    write_private(&file, content.as_bytes()).unwrap();
+                }
+            });
+            while !writing.is_finished() {
+                let read = std::fs::read_to_string(&file).unwrap();
+                assert!(contents.contains(&read), "{} bytes", read.len());
+            }
+        });
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1, "nothing else is left");
+        std::fs::remove_dir_all(directory).unwrap();
+    }
 
     #[test]
     fn keys_of_cells_are_read_or_the_start_is_refused() {
