@@ -15,7 +15,7 @@ use crate::id::TenantId;
 
 /// Time that a call may compute among the short ones, counted from the first tick that meets it each time it is set going: a
 /// call that ends before a tick is not timed at all. Waiting for a host call does not count.
-const SLICE: Duration = Duration::from_millis(2);
+const SLICE: Duration = Duration::from_millis(4);
 
 /// No tick has met the call since it was last set going.
 const NOT_MET: u64 = u64::MAX;
