@@ -20,6 +20,7 @@ use crate::auth::signing_key::KeyError;
 use crate::auth::throttle::Throttle;
 use crate::auth::token::{TokenError, Tokens};
 use crate::clock::Clock;
+use crate::id::TenantId;
 use crate::limit;
 use crate::state::committer::Committer;
 use crate::state::work::WorkError;
@@ -98,6 +99,12 @@ impl Identity {
             tracing::debug!(%cause, "an access token was not accepted");
             Actor::Anonymous
         }))
+    }
+
+    /// Whose token it is, if it is one of a known key. Asks nobody whether its session still holds.
+    #[must_use]
+    pub fn tenant_of(&self, header: Option<&HeaderValue>) -> Option<TenantId> {
+        self.tokens.verify(bearer(header?)?).ok()?.tenant()
     }
 
     /// Another kernel on the same database may have made a key since; asked at most every few seconds, because anybody

@@ -223,21 +223,37 @@ async fn slots_and_queue_end(test: TestKernel) {
     renamed(patient_probe(), "narrow").with("concurrency = 64", "concurrency = 1").install(&olga).await;
     renamed(patient_probe(), "neighbour").install(&olga).await;
     let anna = test.tenant("acme").await;
+    let bert = test.tenant("globex").await;
     // One call holds the only slot for a while: another has a place, five wait, five are too many.
     let fault = json!({ "cell": "narrow", "kind": "delay", "delay_ms": 2000, "count": 1 });
     olga.post("/api/v1/chaos/faults", &fault).await.done(201);
     let mut calls = JoinSet::new();
+    let call = |who: &Actor| {
+        let who = who.clone();
+        async move { who.post("/cells/narrow/probe/echo", &json!({})).await }
+    };
     for _ in 0..12 {
-        let anna = anna.clone();
-        calls.spawn(async move { anna.post("/cells/narrow/probe/echo", &json!({})).await });
+        calls.spawn(call(&anna));
     }
     anna.get("/cells/neighbour/probe/ping").await.done(200);
-    let replies = calls.join_all().await;
-    let (served, refused): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.status == 200);
-    assert_eq!((served.len(), refused.len()), (7, 5));
-    for reply in refused {
+    let mut replies = Vec::new();
+    while replies.len() < 5 {
+        replies.extend(calls.join_next().await.map(Result::unwrap));
+    }
+    // The sixth of hers is refused before anything is done for it; a stranger is told so; another's line is shorter.
+    replies.push(call(&anna).await);
+    test.anonymous().post("/cells/narrow/probe/echo", &json!({})).await.refused(401, "UNAUTHENTICATED");
+    calls.spawn(call(&bert));
+    while replies.len() < 7 {
+        replies.extend(calls.join_next().await.map(Result::unwrap));
+    }
+    assert!(replies.iter().all(|reply| reply.status == 503), "in time, while the slot is held");
+    for reply in replies {
         assert_eq!(reply.header("retry-after"), "1");
         reply.refused(503, "CELL_OVERLOADED");
     }
+    let replies = calls.join_all().await;
+    let served = replies.iter().filter(|reply| reply.status == 200).count();
+    assert_eq!((served, replies.len()), (7, 7), "the other tenant's, too");
     assert_eq!(counters(&test, "narrow").await["requests"], 7);
 }

@@ -12,7 +12,7 @@ use http::{HeaderMap, Method};
 
 use super::call_error::CallError;
 use super::idempotency::{self, RunningKey};
-use super::resolve::{Live, Match, Target, default_audit};
+use super::resolve::{Live, Match, default_audit};
 use super::supervise;
 use crate::audit::{AuditEntry, Outcome as AuditOutcome, Party};
 use crate::cell::binding::{Request, Response};
@@ -25,6 +25,7 @@ use crate::cell::store::{NestedFailure, Tree};
 use crate::cell::supervisor::{Pass, Verdict};
 use crate::cell::translate;
 use crate::context::Context;
+use crate::id::TenantId;
 use crate::kernel::Kernel;
 use crate::limit;
 use crate::rbac::permit::RoutePermit;
@@ -483,14 +484,11 @@ fn refused_by(cell: &ActiveCell, refused: NotServing) -> CallError {
     }
 }
 
-/// Whether a cell refuses whoever comes now. Counts the call, when it does. A canary has slots of its own, and who is served
-/// by it is not known yet.
+/// Whether a cell refuses a tenant's call that comes now. Counts it, when it does. Whom a canary serves is not known yet.
 #[must_use]
-pub fn is_refused(live: &Live, target: &Target) -> bool {
-    let full = |cell: &ActiveCell| cell.canary.is_none() && cell.gate.is_full();
-    let Some(cell) = live.catalog.cell(&target.cell).filter(|cell| full(cell)) else { return false };
-    cell.version.count_rejected();
-    true
+pub fn is_refused(cell: &ActiveCell, tenant: TenantId) -> bool {
+    let refused = cell.canary.is_none() && cell.gate.refuses(Some(tenant));
+    refused.then(|| cell.version.count_rejected()).is_some()
 }
 
 fn overloaded(cell: &ActiveCell) -> CallError {

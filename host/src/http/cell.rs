@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use axum::body::Body;
 use axum::response::Response;
 use http::Request;
+use http::header::AUTHORIZATION;
 use http::request::Parts;
 use metrics::SharedString;
 
@@ -29,7 +30,9 @@ pub async fn answer(kernel: Arc<Kernel>, request: Request<Body>) -> Response {
         Err(_) => SharedString::const_str("unmatched"),
     };
     if let Ok(Match { target, .. }) = &route
-        && call::is_refused(&live, target)
+        && let Some(cell) = live.catalog.cell(&target.cell).filter(|cell| cell.gate.is_short())
+        && let Some(tenant) = kernel.identity.tenant_of(request.headers().get(AUTHORIZATION))
+        && call::is_refused(&cell, tenant)
     {
         return edge::refuse(&kernel, label, request, problem_of(CallError::Overloaded, target));
     }

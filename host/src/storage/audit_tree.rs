@@ -53,10 +53,7 @@ pub struct TileRow {
 macro_rules! read {
     ($self:ident, $name:literal, $query:expr, $fetch:ident) => {
         in_time(limit::ANSWER_TIMEOUT, async {
-            Ok(match $self {
-                Storage::Sqlite(backend) => measured($name, $query.$fetch(&backend.readers)).await?,
-                Storage::Postgres(backend) => measured($name, $query.$fetch(&backend.readers)).await?,
-            })
+            Ok(on_backend!($self, backend => measured($name, $query.$fetch(&backend.readers)).await?))
         })
         .await
     };
@@ -65,10 +62,7 @@ macro_rules! read {
 macro_rules! write {
     ($self:ident, $name:literal, $query:expr) => {
         in_time(limit::COMMIT_TIMEOUT, async {
-            match $self {
-                Storage::Sqlite(backend) => measured($name, $query.execute(&backend.writer)).await.map(drop)?,
-                Storage::Postgres(backend) => measured($name, $query.execute(&backend.writer)).await.map(drop)?,
-            }
+            on_backend!($self, backend => measured($name, $query.execute(&backend.writer)).await.map(drop)?);
             Ok(())
         })
         .await

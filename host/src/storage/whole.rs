@@ -42,10 +42,7 @@ pub type RawReply = (Uuid, String, String, String, i32, Vec<u8>, i64, i64);
 
 macro_rules! read {
     ($self:ident, $name:literal, $query:expr, $fetch:ident) => {
-        match $self {
-            Storage::Sqlite(backend) => measured($name, $query.$fetch(&backend.readers)).await?,
-            Storage::Postgres(backend) => measured($name, $query.$fetch(&backend.readers)).await?,
-        }
+        on_backend!($self, backend => measured($name, $query.$fetch(&backend.readers)).await?)
     };
 }
 
