@@ -20,7 +20,6 @@ use crate::auth::signing_key::KeyError;
 use crate::auth::throttle::Throttle;
 use crate::auth::token::{TokenError, Tokens};
 use crate::clock::Clock;
-use crate::id::TenantId;
 use crate::limit;
 use crate::state::committer::Committer;
 use crate::state::work::WorkError;
@@ -103,8 +102,8 @@ impl Identity {
 
     /// Whose token it is, if it is one of a known key. Asks nobody whether its session still holds.
     #[must_use]
-    pub fn tenant_of(&self, header: Option<&HeaderValue>) -> Option<TenantId> {
-        self.tokens.verify(bearer(header?)?).ok()?.tenant()
+    pub fn bearer(&self, header: &HeaderValue) -> Option<Actor> {
+        self.tokens.verify(bearer(header)?).ok()
     }
 
     /// Another kernel on the same database may have made a key since; asked at most every few seconds, because anybody

@@ -104,7 +104,10 @@ impl Gate {
     /// Whether a call of that tenant that comes now is refused.
     #[must_use]
     pub fn refuses(&self, tenant: Option<TenantId>) -> bool {
-        self.is_short() && self.places.queue().refuses(tenant)
+        let mut queue = self.places.queue();
+        let refused = queue.refuses(tenant, Instant::now());
+        self.places.tell(&queue);
+        refused
     }
 
     /// Calls that may run at once.
@@ -146,8 +149,13 @@ impl Room {
             if queue.take(whose) {
                 return Ok(self.taken(whose));
             }
+            let now = Instant::now();
+            // Who has no time to wait drives nobody away.
+            if now >= deadline {
+                return Err(Overloaded);
+            }
             let (waiter, given) = oneshot::channel();
-            let (ticket, gone) = queue.wait(whose, waiter, Instant::now());
+            let (ticket, gone) = queue.wait(whose, waiter, now);
             self.tell(&queue);
             drop(queue);
             // Who has to go is woken without the lock.
@@ -175,7 +183,8 @@ impl Drop for Taken {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        drop(self.room.queue().leave(self.whose, self.ticket));
+        let waiter = self.room.queue().leave(self.whose, self.ticket);
+        drop(waiter);
     }
 }
 
@@ -242,22 +251,17 @@ mod tests {
         let running = [begin(&gate, None, after(10)).await, begin(&gate, None, after(10)).await];
         assert!(running.iter().all(Result::is_ok));
         // Four more have a place, twelve wait, and of thirteen five.
-        let begun = Instant::now();
-        let calls = (0..17).map(async |number| {
-            let outcome = gate.enter(None, begun + Duration::from_millis(400)).await;
-            (number, begun.elapsed() < Duration::from_millis(200), outcome)
-        });
+        let calls = (0..17).map(async |number| (number, gate.enter(None, after(400)).await));
         let look = async {
             tokio::task::yield_now().await;
-            (gate.is_short(), gate.refuses(None), gate.refuses(tenant(1)))
+            (gate.is_short(), gate.refuses(None), gate.refuses(tenant(1)), gate.places.queue().waiting())
         };
         let (calls, look) = tokio::join!(join_all(calls), look);
-        let refused_at_once = calls.iter().filter(|(_, at_once, outcome)| *at_once && outcome.is_err());
-        let refused_at_once: Vec<i32> = refused_at_once.map(|(number, ..)| *number).collect();
-        assert_eq!(refused_at_once, (4..12).collect::<Vec<_>>());
-        assert_eq!(look, (true, true, false));
+        assert_eq!(look, (true, true, false, 5));
+        assert_eq!(calls.iter().filter(|(_, outcome)| outcome.is_ok()).count(), 4);
         drop((running, calls));
         assert!(gate.enter(None, after(10)).await.is_ok(), "who gave up waits no more");
+        assert!(!gate.is_short(), "all of them ended");
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 //! front: Suter, Lakshman, Stiliadis, Choudhury, INFOCOM 1998). A newcomer whose own line is the longest is refused himself.
 //! So the flood of one tenant, or of some, costs nobody else a place in the queue.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,13 @@ struct Line<W> {
     waiting: VecDeque<(u64, W)>,
 }
 
+impl<W> Line<W> {
+    /// Who waits, and then who is under way.
+    fn length(&self) -> (usize, u32) {
+        (self.waiting.len(), self.taken)
+    }
+}
+
 impl<W> Queue<W> {
     /// Everything is free, and nobody waits. `short` bounds it after it was full.
     pub(super) fn new(calm: Bounds, short: Bounds) -> Self {
@@ -70,6 +78,11 @@ impl<W> Queue<W> {
 
     pub(super) fn taken(&self) -> u32 {
         self.taken
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> u32 {
+        self.waiting
     }
 
     pub(super) fn is_short(&self) -> bool {
@@ -84,27 +97,46 @@ impl<W> Queue<W> {
         }
     }
 
-    fn has_room(&self, line: &Line<W>) -> bool {
-        let bounds = self.bounds();
-        self.taken < bounds.places && line.taken < bounds.share
+    /// Whether a place is free. What a tenant holds beyond his share, because he had it when there were more places, is not
+    /// counted against the others.
+    fn has_places(&self) -> bool {
+        let Bounds { places, share, .. } = self.bounds();
+        let beyond = || self.lines.values().map(|line| line.taken.saturating_sub(share)).sum::<u32>();
+        self.taken < places || self.taken < self.calm.places && self.taken - beyond() < places
     }
 
-    /// Whether one who comes now is refused: he would be the last of the longest line.
-    pub(super) fn refuses(&self, whose: Whose) -> bool {
-        let own = self.lines.get(&whose).filter(|own| !self.has_room(own)).map_or(0, |own| own.waiting.len());
-        let longest = self.turns.iter().filter_map(|whose| self.lines.get(whose)).map(|line| line.waiting.len()).max();
-        self.is_short() && self.waiting >= self.short.waiting && longest.is_some_and(|longest| own >= longest)
+    fn has_share(&self, whose: Whose) -> bool {
+        self.lines.get(&whose).is_none_or(|line| line.taken < self.bounds().share)
+    }
+
+    /// Whether one who comes now is refused: his line would be the longest.
+    pub(super) fn refuses(&mut self, whose: Whose, now: Instant) -> bool {
+        self.age(now);
+        if !self.is_short() || self.waiting < self.short.waiting || self.has_share(whose) && self.has_places() {
+            return false;
+        }
+        let own = self.lines.get(&whose).map_or((1, 0), |line| (line.waiting.len() + 1, line.taken));
+        let of = |turn: &Whose| self.lines.get(turn).map(Line::length);
+        self.turns.iter().filter(|turn| **turn != whose).filter_map(of).all(|other| other < own)
+    }
+
+    /// Lets more wait when it was short for long enough. There are no more places: who waits would have them first.
+    fn age(&mut self, now: Instant) {
+        if let Mood::Short(until) = self.mood
+            && now >= until
+        {
+            self.mood = Mood::Trial(now + SHORT_FOR);
+        }
     }
 
     /// Takes a place if one is free. Whoever could have it does not wait, so nobody is passed over.
     pub(super) fn take(&mut self, whose: Whose) -> bool {
-        self.line(whose);
-        if !self.lines.get(&whose).is_some_and(|line| self.has_room(line)) {
-            return false;
+        let is_free = self.has_share(whose) && self.has_places();
+        if is_free {
+            self.taken += 1;
+            self.line(whose).taken += 1;
         }
-        self.taken += 1;
-        self.line(whose).taken += 1;
-        true
+        is_free
     }
 
     /// Waits, after [`Self::take`] took nothing: the ticket, and who has to go for it.
@@ -117,16 +149,11 @@ impl<W> Queue<W> {
             self.turns.push_back(whose);
         }
         self.waiting += 1;
+        self.age(now);
         if self.waiting > self.calm.waiting {
             self.mood = Mood::Short(now + SHORT_FOR);
         }
-        let mut gone = Vec::new();
-        while self.waiting > self.bounds().waiting
-            && let Some(waiter) = self.drop_longest()
-        {
-            gone.push(waiter);
-        }
-        (ticket, gone)
+        (ticket, self.shorten())
     }
 
     /// The holder of a ticket waits no more. Does nothing when he was given a place or had to go.
@@ -134,7 +161,7 @@ impl<W> Queue<W> {
         let line = &mut self.lines.get_mut(&whose)?.waiting;
         let at = line.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
         let (_, waiter) = line.remove(at)?;
-        self.left(whose);
+        self.count();
         Some(waiter)
     }
 
@@ -142,19 +169,17 @@ impl<W> Queue<W> {
     pub(super) fn give_back(&mut self, whose: Whose, now: Instant) -> Vec<(Whose, W)> {
         self.taken -= 1;
         self.line(whose).taken -= 1;
-        self.mood = match self.mood {
-            Mood::Short(until) if now >= until => Mood::Trial(now + SHORT_FOR),
-            Mood::Trial(until) if now >= until => Mood::Calm,
-            mood => mood,
-        };
+        self.age(now);
+        let is_over = matches!(self.mood, Mood::Trial(until) if now >= until);
+        if is_over || self.taken == 0 && self.waiting == 0 {
+            self.mood = Mood::Calm;
+        }
         let mut next = Vec::new();
-        for _ in 0..self.waiting {
-            let Some(whose) =
-                self.turns.iter().position(|whose| self.lines.get(whose).is_some_and(|line| self.has_room(line)))
-            else {
-                break;
-            };
-            next.extend(self.let_in(whose));
+        while self.waiting > 0
+            && self.has_places()
+            && let Some(turn) = self.turns.iter().position(|whose| self.has_share(*whose))
+        {
+            next.extend(self.let_in(turn));
         }
         next
     }
@@ -173,22 +198,30 @@ impl<W> Queue<W> {
         Some((whose, waiter))
     }
 
-    /// Who has waited for longest in the longest line.
-    fn drop_longest(&mut self) -> Option<W> {
-        let length = |whose: &&Whose| self.lines.get(*whose).map_or(0, |line| line.waiting.len());
-        // Of equally long ones the first, which is the last from behind.
-        let longest = *self.turns.iter().rev().max_by_key(length)?;
-        let (_, waiter) = self.lines.get_mut(&longest)?.waiting.pop_front()?;
-        self.left(longest);
-        Some(waiter)
+    /// Drops the first ones of the longest lines, until no more wait than may.
+    fn shorten(&mut self) -> Vec<W> {
+        let mut gone = Vec::new();
+        while self.waiting > self.bounds().waiting {
+            let length = |whose: &Whose| self.lines.get(whose).map_or((0, 0), Line::length);
+            let longest = self.turns.iter().map(|whose| length(whose).0).max().unwrap_or(0);
+            let mut longest: Vec<Whose> =
+                self.turns.iter().copied().filter(|whose| length(whose).0 == longest).collect();
+            // Of equally long ones those with more under way; else who is the first in turn.
+            longest.sort_by_key(|whose| Reverse(length(whose).1));
+            longest.truncate(self.waiting.saturating_sub(self.bounds().waiting) as usize);
+            let firsts = longest.iter().filter_map(|whose| self.lines.get_mut(whose)?.waiting.pop_front());
+            gone.extend(firsts.map(|(_, waiter)| waiter));
+            self.count();
+        }
+        gone
     }
 
-    /// One who waited has left his line.
-    fn left(&mut self, whose: Whose) {
-        self.waiting -= 1;
-        if self.lines.get(&whose).is_none_or(|line| line.waiting.is_empty()) {
-            self.turns.retain(|turn| *turn != whose);
-        }
+    /// Some of those who waited have left their lines.
+    fn count(&mut self) {
+        let lines = &self.lines;
+        let waiting = |whose: &Whose| lines.get(whose).map_or(0, |line| line.waiting.len());
+        self.turns.retain(|whose| waiting(whose) > 0);
+        self.waiting = self.turns.iter().map(|whose| u32::try_from(waiting(whose)).unwrap_or(u32::MAX)).sum();
     }
 
     fn line(&mut self, whose: Whose) -> &mut Line<W> {
@@ -242,6 +275,14 @@ mod tests {
             self.waiting.iter().filter(|(of, ..)| *of == tenant).count()
         }
 
+        fn taken(&self, tenant: u32) -> u32 {
+            u32::try_from(self.under_way.iter().filter(|of| **of == tenant).count()).unwrap()
+        }
+
+        fn length(&self, tenant: u32) -> (usize, u32) {
+            (self.line(tenant), self.taken(tenant))
+        }
+
         /// Takes the one out of the crowd who must be the first of his line.
         fn first_of_line(&mut self, (tenant, who): (u32, u32)) {
             let first = self.waiting.iter().position(|(of, ..)| *of == tenant).unwrap();
@@ -249,7 +290,7 @@ mod tests {
         }
 
         fn ask(&mut self, number: u32, now: Instant) {
-            let refused = self.queue.refuses(tenant(number));
+            let refused = self.queue.refuses(tenant(number), now);
             if self.queue.take(tenant(number)) {
                 assert!(!refused);
                 self.under_way.push(number);
@@ -258,10 +299,11 @@ mod tests {
             self.asked += 1;
             let (ticket, gone) = self.queue.wait(tenant(number), (number, self.asked), now);
             self.waiting.push((number, ticket, self.asked));
-            assert!(!refused || matches!(gone.as_slice(), [(of, _)] if *of == number), "one of his own goes for him");
+            let longest = (0..5).map(|of| self.length(of)).max().unwrap();
+            assert!(!refused || self.length(number) == longest, "his own is the longest");
             for who in gone {
-                let longest = (0..5).map(|of| self.line(of)).max().unwrap();
-                assert_eq!(self.line(who.0), longest);
+                let longest = (0..5).map(|of| self.length(of)).max().unwrap();
+                assert_eq!(self.length(who.0), longest, "who goes is of the longest line");
                 self.first_of_line(who);
             }
             assert!(self.waiting.len() <= self.queue.bounds().waiting as usize);
@@ -292,14 +334,25 @@ mod tests {
             assert_eq!(queue.taken() as usize, self.under_way.len());
             assert_eq!(queue.waiting as usize, self.waiting.len());
             assert!(queue.taken <= queue.calm.places && queue.waiting <= queue.calm.waiting);
+            let counted: u32 = (0..5).map(|number| self.taken(number).min(bounds.share)).sum();
             for number in 0..5 {
-                let taken = self.under_way.iter().filter(|of| **of == number).count();
-                assert!(taken <= queue.calm.share as usize);
-                let could = queue.taken < bounds.places && taken < bounds.share as usize;
+                assert!(self.taken(number) <= queue.calm.share);
+                // What others have beyond their share takes nothing from him.
+                let could =
+                    counted < bounds.places && self.taken(number) < bounds.share && queue.taken < queue.calm.places;
                 let waits = self.line(number) > 0;
                 assert!(!(waits && could), "nobody waits beside a place that he may have");
                 assert_eq!(queue.turns.iter().filter(|turn| **turn == tenant(number)).count(), usize::from(waits));
             }
+        }
+
+        /// Everybody goes; nothing of what was may be left.
+        fn end(&mut self, now: Instant) {
+            while !self.under_way.is_empty() {
+                self.step(&Step::GiveBack(0), now);
+            }
+            self.check();
+            assert!(matches!(self.queue.mood, Mood::Calm), "it is calm when nobody is there");
         }
     }
 
@@ -321,6 +374,7 @@ mod tests {
                 crowd.step(step, now);
                 crowd.check();
             }
+            crowd.end(now);
         }
     }
 
@@ -329,35 +383,54 @@ mod tests {
         let calm = Bounds { places: 2, share: 2, waiting: 6 };
         let mut queue = Queue::new(calm, Bounds { places: 1, share: 1, waiting: 4 });
         let now = Instant::now();
-        assert!(queue.take(tenant(0)) && queue.take(tenant(0)));
+        assert!(queue.take(tenant(0)) && queue.take(tenant(4)));
         let mut gone = Vec::new();
         for (number, who) in [(1, 10), (1, 11), (2, 20), (1, 12), (1, 13), (1, 14), (1, 15), (3, 30)] {
             gone.extend(queue.wait(tenant(number), who, now).1);
         }
         assert_eq!(gone, [10, 11, 12, 13], "three for the last one of the flood, one for the third tenant");
         assert!(queue.is_short());
-        assert_eq!([1, 2, 3, 4].map(|number| queue.refuses(tenant(number))), [true, false, false, false]);
-        let later = now + SHORT_FOR / 2;
-        assert!(queue.give_back(tenant(0), later).is_empty(), "one place, and one is under way");
+        let refused = |queue: &mut Queue<_>, now| [1, 2, 3, 5].map(|number| queue.refuses(tenant(number), now));
+        assert_eq!(refused(&mut queue, now), [true, false, false, false]);
+        assert!(queue.give_back(tenant(0), now + SHORT_FOR / 2).is_empty(), "one place, and one is under way");
         let later = now + SHORT_FOR;
-        assert_eq!(queue.give_back(tenant(0), later), [(tenant(1), 14)], "it is tried with as many places");
-        assert_eq!([1, 2, 3].map(|number| queue.refuses(tenant(number))), [false; 3]);
+        assert_eq!(refused(&mut queue, later), [false; 4], "it is tried, although nobody gave back");
+        assert_eq!(queue.give_back(tenant(4), later), [(tenant(1), 14)], "with as many places");
         assert_eq!(queue.give_back(tenant(1), later), [(tenant(2), 20)]);
         assert_eq!(queue.give_back(tenant(2), later + SHORT_FOR), [(tenant(3), 30), (tenant(1), 15)], "it is calm");
     }
 
     #[test]
-    fn a_flood_costs_nobody_else_a_place() {
-        let bounds = Bounds { places: 1, share: 1, waiting: 4 };
+    fn what_a_flood_holds_beyond_its_share_is_not_the_others() {
+        let calm = Bounds { places: 8, share: 6, waiting: 4 };
+        let mut queue = Queue::new(calm, Bounds { places: 4, share: 3, waiting: 2 });
+        let now = Instant::now();
+        for who in 0..11 {
+            if !queue.take(tenant(1)) {
+                queue.wait(tenant(1), who, now);
+            }
+        }
+        assert!(queue.is_short() && queue.taken() == 6);
+        assert!(!queue.refuses(tenant(2), now) && queue.take(tenant(2)), "three of four are the flood's");
+        assert!(!queue.take(tenant(2)));
+    }
+
+    #[test]
+    fn floods_cost_nobody_else_a_place() {
+        let bounds = Bounds { places: 4, share: 1, waiting: 5 };
         let mut queue = Queue::new(bounds, bounds);
         let now = Instant::now();
-        assert!(queue.take(tenant(0)));
-        assert!(queue.wait(tenant(1), 1, now).1.is_empty());
-        for who in 100..200 {
-            queue.wait(tenant(2), who, now);
+        assert!((1..5).all(|flood| queue.take(tenant(flood))));
+        for round in 0..20 {
+            for flood in 1..5 {
+                queue.wait(tenant(flood), (flood, round), now);
+            }
+            assert!(round > 0 || queue.wait(tenant(5), (5, 0), now).1.is_empty());
+            let calm = queue.wait(tenant(6), (6, round), now);
+            assert!(calm.1.iter().all(|(whose, _)| *whose < 5), "{:?}", calm.1);
+            assert_eq!(queue.leave(tenant(6), calm.0), Some((6, round)));
         }
-        assert_eq!(queue.give_back(tenant(0), now), [(tenant(1), 1)]);
-        assert_eq!(queue.give_back(tenant(1), now), [(tenant(2), 197)]);
+        assert!(queue.lines[&tenant(5)].waiting.len() == 1);
     }
 
     #[test]

@@ -484,11 +484,14 @@ fn refused_by(cell: &ActiveCell, refused: NotServing) -> CallError {
     }
 }
 
-/// Whether a cell refuses a tenant's call that comes now. Counts it, when it does. Whom a canary serves is not known yet.
+/// Whether a cell refuses a call that comes now. Counts it, when it does.
 #[must_use]
-pub fn is_refused(cell: &ActiveCell, tenant: TenantId) -> bool {
-    let refused = cell.canary.is_none() && cell.gate.refuses(Some(tenant));
-    refused.then(|| cell.version.count_rejected()).is_some()
+pub fn is_refused(cell: &ActiveCell, tenant: Option<TenantId>) -> bool {
+    let refused = cell.gate.refuses(tenant);
+    if refused {
+        cell.version.count_rejected();
+    }
+    refused
 }
 
 fn overloaded(cell: &ActiveCell) -> CallError {

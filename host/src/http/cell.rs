@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use axum::response::Response;
-use http::Request;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
+use http::{HeaderMap, Request};
 use metrics::SharedString;
 
 use super::edge::{self, Caller};
 use super::problem::{Code, Problem};
+use crate::auth::actor::Actor;
 use crate::cell::outcome::Outcome;
 use crate::gateway::call::{self, CellCall};
 use crate::gateway::call_error::CallError;
@@ -19,7 +20,7 @@ use crate::gateway::idempotency::{self, KeyError};
 use crate::gateway::resolve::{Match, NoRoute, Target};
 use crate::kernel::Kernel;
 use crate::limit;
-use crate::rbac::permit::RoutePermit;
+use crate::rbac::permit::{PUBLIC, RoutePermit};
 
 /// Answers a request by a cell, or says that there is none.
 pub async fn answer(kernel: Arc<Kernel>, request: Request<Body>) -> Response {
@@ -29,10 +30,13 @@ pub async fn answer(kernel: Arc<Kernel>, request: Request<Body>) -> Response {
         Ok(Match { target, .. }) => SharedString::from(Arc::clone(&target.template)),
         Err(_) => SharedString::const_str("unmatched"),
     };
+    // Whom a canary serves is not known yet.
     if let Ok(Match { target, .. }) = &route
-        && let Some(cell) = live.catalog.cell(&target.cell).filter(|cell| cell.gate.is_short())
-        && let Some(tenant) = kernel.identity.tenant_of(request.headers().get(AUTHORIZATION))
-        && call::is_refused(&cell, tenant)
+        && let Some(cell) = live.catalog.cell(&target.cell)
+        && cell.gate.is_short()
+        && cell.canary.is_none()
+        && let Some(caller) = caller(&kernel, target, request.headers())
+        && call::is_refused(&cell, caller.tenant())
     {
         return edge::refuse(&kernel, label, request, problem_of(CallError::Overloaded, target));
     }
@@ -70,6 +74,14 @@ pub async fn answer(kernel: Arc<Kernel>, request: Request<Body>) -> Response {
         call::run(&kernel, call, permit).await.map_err(|error| problem_of(error, &target))
     })
     .await
+}
+
+/// Whose call it is, by the token alone. None where the request may be refused for another reason.
+fn caller(kernel: &Kernel, target: &Target, headers: &HeaderMap) -> Option<Actor> {
+    match headers.get(AUTHORIZATION) {
+        None => (&*target.permission == PUBLIC).then_some(Actor::Anonymous),
+        Some(token) => kernel.identity.bearer(token),
+    }
 }
 
 fn no_route(none: &NoRoute, parts: &Parts) -> Problem {

@@ -24,10 +24,6 @@ use crate::limit;
 /// Time for requests in flight after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(25);
 
-/// Connections that are accepted before what is under way goes on. When thousands come at once, those that are not accepted
-/// yet wait in the system's queue, and nobody behind them.
-const ACCEPTED_AT_ONCE: u64 = 16;
-
 /// Listens on an address. Connections that come at once wait to be accepted, as many as the system lets (`somaxconn`): one
 /// that finds no room there is not refused, its client tries again after a second.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -75,10 +71,7 @@ pub async fn serve_router(router: Router, listener: TcpListener, mut stop: watch
     let graceful = GracefulShutdown::new();
     let most = connections_most();
     let places = Arc::new(Semaphore::new(most));
-    for number in 1_u64.. {
-        if number.is_multiple_of(ACCEPTED_AT_ONCE) {
-            tokio::task::yield_now().await;
-        }
+    loop {
         let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
