@@ -252,10 +252,9 @@ mod tests {
         assert!(running.iter().all(Result::is_ok));
         // Four more have a place, twelve wait, and of thirteen five.
         let calls = (0..17).map(async |number| (number, gate.enter(None, after(400)).await));
-        let look = async {
-            tokio::task::yield_now().await;
-            (gate.is_short(), gate.refuses(None), gate.refuses(tenant(1)), gate.places.queue().waiting())
-        };
+        // Polled after all of them have asked.
+        let look =
+            async { (gate.is_short(), gate.refuses(None), gate.refuses(tenant(1)), gate.places.queue().waiting()) };
         let (calls, look) = tokio::join!(join_all(calls), look);
         assert_eq!(look, (true, true, false, 5));
         assert_eq!(calls.iter().filter(|(_, outcome)| outcome.is_ok()).count(), 4);

@@ -78,10 +78,9 @@ pub async fn answer(kernel: Arc<Kernel>, request: Request<Body>) -> Response {
 
 /// Whose call it is, by the token alone. None where the request may be refused for another reason.
 fn caller(kernel: &Kernel, target: &Target, headers: &HeaderMap) -> Option<Actor> {
-    match headers.get(AUTHORIZATION) {
-        None => (&*target.permission == PUBLIC).then_some(Actor::Anonymous),
-        Some(token) => kernel.identity.bearer(token),
-    }
+    let known = headers.get(AUTHORIZATION).and_then(|header| kernel.identity.bearer(header));
+    // Without a good token it is nobody's, which is refused elsewhere unless the route is for everybody.
+    known.or_else(|| (&*target.permission == PUBLIC).then_some(Actor::Anonymous))
 }
 
 fn no_route(none: &NoRoute, parts: &Parts) -> Problem {
