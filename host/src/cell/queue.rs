@@ -2,8 +2,9 @@
 //!
 //! When the queue is full, more comes than is done, and whoever waits in it would wait for all of it. So it is *short* for a
 //! while: few may wait, the others are refused, the first ones of the longest lines first (longest queue drop with drop from
-//! front: Suter, Lakshman, Stiliadis, Choudhury, INFOCOM 1998). A newcomer whose own line is the longest is refused himself.
-//! So the flood of one tenant, or of some, costs nobody else a place in the queue.
+//! front: Suter, Lakshman, Stiliadis, Choudhury, INFOCOM 1998). Who would make
+//! the longest line longer is refused before he joins it, where that is asked. So the flood of one tenant, or of some, costs
+//! nobody else a place in the queue.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
