@@ -33,6 +33,7 @@ macro_rules! on_both_backends {
 mod append_only;
 mod conflict;
 mod cut_off;
+mod known;
 mod log;
 mod many_kernels;
 mod migration;
@@ -86,6 +87,24 @@ impl Subject {
             Verdict::Committed(receipt) => receipt,
             Verdict::Conflicted(conflict) => panic!("conflicted: {conflict:?}"),
         }
+    }
+
+    /// What another process would leave that wrote one key.
+    async fn commit_elsewhere(&self, key: &StateKey, value: &str, version: Version) {
+        let tenant = key.space.tenant.0;
+        let hex = value.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+        let (tenant, value) = match &self.storage {
+            Storage::Sqlite(_) => (format!("x'{}'", tenant.simple()), format!("x'{hex}'")),
+            Storage::Postgres(_) => (format!("'{tenant}'"), format!("'\\x{hex}'")),
+        };
+        let write = format!(
+            "insert into state (tenant, space, key, value, version)
+                values ({tenant}, '{}', '{}', {value}, {version})
+                on conflict (tenant, space, key) do update set value = excluded.value, version = excluded.version;
+            update head set sequence = {version}",
+            key.space.name, key.key
+        );
+        self.database.execute(&write).await.unwrap();
     }
 
     /// Value and version of a key.

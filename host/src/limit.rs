@@ -58,6 +58,12 @@ pub const SILENT_COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for everything before COMMIT, and again for COMMIT, as seen from the kernel: a dead network says nothing.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What a process remembers of the database, so that a busy one need not ask again what it just wrote: a second's
+/// worth, roughly.
+pub const KNOWN_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A larger value is not remembered, only its version.
+pub const KNOWN_VALUE_BYTES_MAX: usize = 8 * 1024;
+
 /// Length of a state key, in bytes.
 pub const STATE_KEY_BYTES_MAX: usize = 512;
 /// Length of a state value, in bytes. A larger thing is several keys.

@@ -2,7 +2,7 @@
 //! same file names and one suite of tests: an embedded `SQLite` file and `PostgreSQL`.
 //!
 //! Commits are serial, also across processes: a committing batch takes the log's head first. That makes validation exact
-//! and the sequences gapless and in commit order. Not here: caching, retries, or any rule about what the data means.
+//! and the sequences gapless and in commit order. Not here: retries, or any rule about what the data means.
 
 macro_rules! on_backend {
     ($self:ident, $backend:ident => $call:expr) => {
@@ -14,6 +14,7 @@ macro_rules! on_backend {
 }
 
 pub mod audit_tree;
+pub mod known;
 pub mod migrate;
 pub mod pinned;
 pub mod plan;
@@ -37,8 +38,9 @@ use jiff::Timestamp;
 use crate::id::{BatchId, NodeId};
 use crate::limit;
 use crate::state::unit::{Read, ReplyKey, StoredReply, Unit, Verdict};
-use crate::state::{Entry, Scan, StateKey, Versioned};
+use crate::state::{Entry, Scan, StateKey, Version, Versioned};
 
+use known::{Known, Recalled};
 pub use postgres::PostgresStorage;
 pub use sqlite::SqliteStorage;
 
@@ -123,6 +125,28 @@ impl Storage {
             return self.read(keys).await;
         }
         in_time(limit::ANSWER_TIMEOUT, async { on_backend!(self, backend => backend.read_gathered(keys).await) }).await
+    }
+
+    /// The newest commit that every read sees which begins from now on, as far as this process knows.
+    #[must_use]
+    pub fn as_of(&self) -> Option<Version> {
+        self.known().as_of()
+    }
+
+    /// What these keys hold, where this process knows it. Another process may have changed it: whoever rests on it has it
+    /// checked at the end.
+    #[must_use]
+    pub fn recall(&self, keys: &[StateKey]) -> Vec<Option<Recalled>> {
+        self.known().recall(keys)
+    }
+
+    /// Remembers what was read. `as_of` is what [`Storage::as_of`] said before the question was sent.
+    pub fn learn(&self, as_of: Option<Version>, keys: &[StateKey], found: &[Option<Versioned>]) {
+        self.known().learn(as_of, keys, found);
+    }
+
+    fn known(&self) -> &Known {
+        on_backend!(self, backend => &backend.known)
     }
 
     /// The entries of a range in key order, in one snapshot.

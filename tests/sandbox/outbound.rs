@@ -36,6 +36,7 @@ on_both_backends!(
     what_comes_back_is_bounded,
     a_server_that_says_nothing_ends_with_the_call,
     what_was_asked_is_asked_once,
+    nothing_is_asked_on_the_strength_of_what_is_no_longer_so,
 );
 
 /// The origin that the cells of these tests may ask.
@@ -161,4 +162,21 @@ async fn what_was_asked_is_asked_once(backend: Backend) {
     let answer = anna.post(&path, &body).await.expect(201);
     assert_eq!(answer, json!({ "before": "202", "now": "1.0842" }));
     assert_eq!(server.seen().len(), 2);
+}
+
+/// What this kernel remembers was changed by another process since: the call finds out before it asks, and runs again.
+async fn nothing_is_asked_on_the_strength_of_what_is_no_longer_so(backend: Backend) {
+    let listed = format!("\"{ORIGIN}\"");
+    let (test, server, anna) = with_a_server(backend, &listed, "timeout_ms = 30000").await;
+    anna.post("/proxy/do/state?201", &json!({})).await.done(201);
+    let bytes = if backend == Backend::Sqlite { "blob" } else { "bytea" };
+    let elsewhere = format!(
+        "update state set value = cast('203' as {bytes}), version = (select sequence + 1 from head)
+            where space = 'proxy' and key = 'key';
+        update head set sequence = sequence + 1"
+    );
+    test.database.execute(&elsewhere).await.unwrap();
+    let answer = anna.post(&format!("/proxy/do/remember?http/{NAME}/rate"), &json!({})).await.expect(201);
+    assert_eq!(answer, json!({ "before": "203", "now": "1.0842" }));
+    assert_eq!(server.seen().len(), 1, "the first run asked nothing");
 }

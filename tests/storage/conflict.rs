@@ -192,6 +192,7 @@ async fn a_conflicting_unit_leaves_nothing_behind(subject: Subject) {
         events: vec![subject.event("payment.created")],
         audit: vec![subject.entry("payment.create")],
         reply: Some(subject.reply("k1")),
+        as_of: None,
     };
     let fine = Unit {
         events: vec![subject.event("payment.created")],

@@ -22,6 +22,7 @@ const UNITS_EACH: usize = 25;
 async fn raise(storage: &Storage, subject: &Subject, node: NodeId) -> usize {
     let mut conflicts = 0;
     loop {
+        let as_of = storage.as_of();
         let found = storage.read(&[subject.key("shared")]).await.unwrap().remove(0);
         let value: u64 = found.as_ref().map_or(0, |found| str::from_utf8(&found.value).unwrap().parse().unwrap());
         let unit = Unit {
@@ -30,6 +31,7 @@ async fn raise(storage: &Storage, subject: &Subject, node: NodeId) -> usize {
             events: vec![subject.event("payment.created")],
             audit: vec![subject.entry("payment.create")],
             reply: None,
+            as_of,
         };
         let unrelated = writing([subject.add("merged", 1, None)]);
         let verdicts = storage.commit(node, BatchId::new(&subject.clock), &[unit, unrelated]).await.unwrap();

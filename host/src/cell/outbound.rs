@@ -196,6 +196,14 @@ impl Grant {
         if !self.version.manifest.capabilities.outbound.contains(&origin) {
             return Err(self.refuse(&origin, Error::HttpRequestDenied, "it is not in outbound of [capabilities]"));
         }
+        // A call that asked outside is not run again, so it must not ask on the strength of what is no longer so.
+        if !self.tree.work.still_valid().await.map_err(|_| Error::InternalError(None))? {
+            return Err(self.refuse(
+                &origin,
+                Error::InternalError(None),
+                "what the call read has changed; it runs again",
+            ));
+        }
         let connect_until = self.until(options.connect_timeout);
         let connected = async {
             let outside = &self.tree.catalog.outside;

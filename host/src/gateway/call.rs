@@ -1,9 +1,11 @@
 //! One request to a cell, from its route to its reply. The call runs as one unit of work; when what it read has changed by
 //! the time of its commit, the same call runs again on fresh reads.
 
+mod record;
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use axum::response::Response as HttpResponse;
@@ -14,7 +16,7 @@ use super::call_error::CallError;
 use super::idempotency::{self, RunningKey};
 use super::resolve::{Live, Match, default_audit};
 use super::supervise;
-use crate::audit::{AuditEntry, Outcome as AuditOutcome, Party};
+use crate::audit::{AuditEntry, Outcome as AuditOutcome};
 use crate::cell::binding::{Request, Response};
 use crate::cell::catalog::{ActiveCell, NotServing};
 use crate::cell::gate::Place;
@@ -29,9 +31,10 @@ use crate::id::TenantId;
 use crate::kernel::Kernel;
 use crate::limit;
 use crate::rbac::permit::RoutePermit;
-use crate::state::StateKey;
-use crate::state::unit::{Conflict, ReplyKey, StoredReply, Unit, Verdict as Committed, Write};
+use crate::state::unit::{Conflict, ReplyKey, StoredReply, Unit, Verdict as Committed};
 use crate::state::work::{Work, WorkError};
+use crate::state::{StateKey, Version};
+use record::trap_write;
 
 /// Attempts after which conflicting calls of one tenant and cell take turns.
 const ATTEMPTS_AT_ONCE: u32 = 2;
@@ -68,6 +71,8 @@ pub struct CellCall {
 /// Where an attempt reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reads {
+    /// What the process knows already is as good as the newest: it is checked at the end.
+    Known,
     /// Each read sees what is committed by then.
     Newest,
     /// All reads see one state.
@@ -166,7 +171,12 @@ async fn run_on(
             break;
         }
         // Who kept meeting changes between its reads gets them all from one state of the database.
-        let reads = if attempt < ATTEMPTS_AT_ONCE { Reads::Newest } else { Reads::Pinned };
+        let reads = match attempt {
+            // A call that only reads would have to ask at its end what it did not ask before.
+            0 if !call.method.is_safe() => Reads::Known,
+            _ if attempt < ATTEMPTS_AT_ONCE => Reads::Newest,
+            _ => Reads::Pinned,
+        };
         // Nothing has happened before the first; later ones have a place already, and end with the call.
         let wait_until = if attempt == 0 { deadline.min(Instant::now() + cell.timeout()) } else { deadline };
         let terms = Terms { decided: &decided, place: &place, wait_until, reads };
@@ -207,13 +217,14 @@ impl CellCall {
         reply_key: Option<&ReplyKey>,
         terms: Terms<'_>,
     ) -> Result<Attempt, CallError> {
+        let as_of = kernel.storage.as_of();
         if let Some(key) = reply_key
             && let Some(stored) = kernel.storage.reply(key).await.map_err(WorkError::from)?
         {
             return self.replay(&stored).map(Attempt::Reply);
         }
         let Ok(slot) = cell.gate.run(terms.place, terms.wait_until).await else { return Ok(Attempt::NoSlot) };
-        let tree = self.tree(kernel, terms.decided, terms.reads).await?;
+        let tree = self.tree(kernel, terms.decided, terms.reads, as_of).await?;
         let limits = &cell.version.manifest.limits;
         let invocation = Invocation {
             version: Arc::clone(&cell.version),
@@ -287,9 +298,19 @@ impl CellCall {
         }
     }
 
-    async fn tree(&self, kernel: &Kernel, decided: &HashSet<StateKey>, reads: Reads) -> Result<Arc<Tree>, CallError> {
-        let work = Work::bounded(kernel.storage.clone(), decided.clone(), limit::STATE_READ_BYTES_MAX);
-        let work = if reads == Reads::Pinned { work.pinned().await? } else { work };
+    async fn tree(
+        &self,
+        kernel: &Kernel,
+        decided: &HashSet<StateKey>,
+        reads: Reads,
+        as_of: Option<Version>,
+    ) -> Result<Arc<Tree>, CallError> {
+        let work = Work::bounded(kernel.storage.clone(), decided.clone(), limit::STATE_READ_BYTES_MAX).begun(as_of);
+        let work = match reads {
+            Reads::Known => work.recalling(),
+            Reads::Newest => work,
+            Reads::Pinned => work.pinned().await?,
+        };
         let catalog = Arc::clone(&self.live.catalog);
         let settings = Arc::clone(&kernel.config.cell_settings);
         Ok(Arc::new(Tree::new(self.context.clone(), Arc::new(work), catalog, settings)))
@@ -375,74 +396,6 @@ impl CellCall {
         Ok(response)
     }
 
-    fn stored_reply(&self, key: &ReplyKey, response: &Response) -> StoredReply {
-        StoredReply {
-            key: key.clone(),
-            fingerprint: self.fingerprint(),
-            status: response.status,
-            headers: response.headers.clone(),
-            body: Bytes::copy_from_slice(&response.body),
-            created_at: self.context.now,
-            expires_at: self.context.now.saturating_add(limit::IDEMPOTENCY_LIFE).unwrap_or(self.context.now),
-        }
-    }
-
-    /// An entry with the receipt of what ran.
-    fn entry_of(
-        &self,
-        cell: &ActiveCell,
-        tree: &Tree,
-        outcome: AuditOutcome,
-        ended: &str,
-        message: &str,
-    ) -> AuditEntry {
-        AuditEntry { receipt: tree.receipt(), ..self.entry(cell, outcome, ended, message) }
-    }
-
-    fn entry(&self, cell: &ActiveCell, outcome: AuditOutcome, ended: &str, message: &str) -> AuditEntry {
-        let reference = cell.version.reference.clone();
-        let mut entry = self.context.entry("cell.call", Party::new("cell", &reference.name), outcome);
-        entry.details.insert("method".into(), self.method.as_str().into());
-        entry.details.insert("route".into(), self.route.target.template.as_ref().into());
-        entry.details.insert("outcome".into(), ended.into());
-        entry.details.insert("message".into(), message.into());
-        entry.cell = Some(reference);
-        entry
-    }
-
-    /// Adds the reports of cells that failed below: their callers may have handled it, it happened all the same.
-    fn add_failures(&self, kernel: &Kernel, tree: &Tree, unit: &mut Unit) -> Vec<NestedFailure> {
-        unit.audit.extend(self.reveals());
-        let failures = std::mem::take(&mut *tree.failures.lock().unwrap_or_else(PoisonError::into_inner));
-        for NestedFailure { cell, report, .. } in &failures {
-            let Some(report) = report else { continue };
-            let mut entry = self.context.entry("cell.failure", Party::new("cell", &cell.name), AuditOutcome::Failure);
-            entry.details.insert("outcome".into(), report.kind.as_str().into());
-            entry.details.insert("message".into(), report.message.as_str().into());
-            unit.writes.push(trap_write(kernel, &cell.name, report));
-            entry.cell = Some(cell.clone());
-            unit.audit.push(entry);
-        }
-        failures
-    }
-
-    fn remember_reveals(&self, tree: &Tree) {
-        let mut revealed = self.revealed.lock().unwrap_or_else(PoisonError::into_inner);
-        for entry in tree.reveals() {
-            if !revealed.iter().any(|known| known.target == entry.target) {
-                revealed.push(entry);
-            }
-        }
-    }
-
-    fn reveals(&self) -> Vec<AuditEntry> {
-        self.revealed.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn forget_reveals(&self) {
-        self.revealed.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
     /// Counts how the call ended, once.
     async fn judge(&self, kernel: &Kernel, cell: &ActiveCell, pass: &mut Option<Pass>, verdict: Verdict) {
         if let Some(pass) = pass.take() {
@@ -461,11 +414,6 @@ impl CellCall {
             }
         }
     }
-}
-
-fn trap_write(kernel: &Kernel, cell: &str, report: &crate::cell::outcome::TrapReport) -> Write {
-    let bytes = serde_json::to_vec(report).unwrap_or_default();
-    Write::Put(kernel.gateway.trap_slot(cell), bytes.into())
 }
 
 fn reply(response: Response) -> HttpResponse {

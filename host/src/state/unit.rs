@@ -14,6 +14,9 @@ use crate::id::TenantId;
 pub struct Unit {
     /// What must still be so at commit.
     pub reads: Vec<Read>,
+    /// A commit that every read saw, and who looked for the stored reply; none when nobody can tell. Whoever knows all changes
+    /// since then need not ask the database.
+    pub as_of: Option<Version>,
     /// Changes of state; at most one for each key.
     pub writes: Vec<Write>,
     /// Events to be numbered in their tenant's log.

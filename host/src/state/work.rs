@@ -2,19 +2,22 @@
 //! and audit entries are only staged. Calls between cells nest as layers: a callee's layer merges into its caller's or is
 //! dropped, but what it read is kept, because the answer rests on it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod inner;
+
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::layer::{Layer, Staged, counter_bytes, not_a_counter, sum};
-use super::unit::{Read, Unit};
+use bytes::Bytes;
+use inner::Inner;
+
+use super::layer::{Layer, Staged, not_a_counter};
+use super::unit::Unit;
 use super::{Entry, Scan, StateKey, Version, Versioned};
 use crate::audit::AuditEntry;
 use crate::event::Event;
-use crate::limit;
 use crate::storage::plan::parse_counter;
 use crate::storage::snapshot::Snapshot;
 use crate::storage::{Storage, StorageError};
-use bytes::Bytes;
 
 /// Why an operation on a unit of work was refused.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +63,10 @@ pub enum Effect {
 pub struct Work {
     storage: Storage,
     snapshot: Option<Snapshot>,
+    /// Every read sees this commit.
+    as_of: Option<Version>,
+    /// Whether what the process knows already is asked before the database.
+    recalls: bool,
     read_bytes_max: usize,
     inner: Mutex<Inner>,
 }
@@ -68,47 +75,33 @@ pub struct Work {
 #[derive(Clone, Copy, Debug)]
 pub struct Depth(usize);
 
-#[derive(Debug, Default)]
-struct Inner {
-    reads: HashMap<StateKey, Option<Versioned>>,
-    ranges: Vec<(Scan, Vec<(String, Version)>)>,
-    /// Stored values on which every bound that was answered with true holds, whatever became of its layer.
-    promises: HashMap<StateKey, i64>,
-    read_bytes: usize,
-    /// Ids that this unit of work was given: no key that names one can be stored yet.
-    issued: HashSet<String>,
-    /// Whether a key was taken for absent without asking. It is checked at the end like all that was read.
-    assumed: bool,
-    /// Statements that were sent to read. A single one is a snapshot by itself.
-    statements: u32,
-    /// Counters whose bound failed at an earlier commit: from now on they are answered against the fresh value.
-    decided: HashSet<StateKey>,
-    /// Never empty: the first layer is the request itself.
-    base: Layer,
-    nested: Vec<Layer>,
-}
-
-/// What the staged writes say of a key, additions aside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Definite<'a> {
-    Present(&'a Bytes),
-    Absent,
-    /// Nothing: its value is the stored one.
-    AsStored,
-}
-
 impl Work {
     /// An empty unit of work of the kernel's own.
     #[must_use]
     pub fn new(storage: Storage) -> Self {
-        Self { storage, snapshot: None, read_bytes_max: usize::MAX, inner: Mutex::default() }
+        let as_of = storage.as_of();
+        Self { storage, snapshot: None, as_of, recalls: false, read_bytes_max: usize::MAX, inner: Mutex::default() }
     }
 
     /// An empty unit of work of cells, which may read so many bytes. `decided` are the counters whose bound failed in
     /// earlier attempts.
     #[must_use]
     pub fn bounded(storage: Storage, decided: HashSet<StateKey>, read_bytes_max: usize) -> Self {
-        Self { storage, snapshot: None, read_bytes_max, inner: Mutex::new(Inner { decided, ..Inner::default() }) }
+        let inner = Mutex::new(Inner { decided, ..Inner::default() });
+        Self { read_bytes_max, inner, ..Self::new(storage) }
+    }
+
+    /// The same, begun when this was the newest commit: what was looked for since then counts as read.
+    #[must_use]
+    pub fn begun(self, as_of: Option<Version>) -> Self {
+        Self { as_of, ..self }
+    }
+
+    /// The same, given values that the process knows already without asking the database. They are checked at the end, also
+    /// when nothing is written.
+    #[must_use]
+    pub fn recalling(self) -> Self {
+        Self { recalls: true, ..self }
     }
 
     /// Another one on the same storage, which nobody will finish.
@@ -139,7 +132,7 @@ impl Work {
     }
 
     /// Remembers an id that was made for this unit of work. A key with it between its slashes is taken for absent without
-    /// asking the database, which is asked at commit.
+    /// asking the database. At commit it counts as read: whoever stored it since then makes the unit conflict.
     pub fn issue(&self, id: &str) {
         self.lock().issued.insert(id.to_owned());
     }
@@ -163,10 +156,18 @@ impl Work {
             if self.snapshot.is_none() {
                 inner.assume(&mut unknown)?;
             }
+            if self.recalls && !unknown.is_empty() {
+                let known = self.storage.recall(&unknown);
+                inner.remember(&mut unknown, known, self.read_bytes_max)?;
+            }
             unknown
         };
         if !unknown.is_empty() {
+            let as_of = self.storage.as_of();
             let found = self.fetch(&unknown).await?;
+            if self.recalls {
+                self.storage.learn(as_of, &unknown, &found);
+            }
             let bytes = found.iter().flatten().map(|versioned| versioned.value.len()).sum();
             let mut inner = self.lock();
             inner.count_statement(bytes, self.read_bytes_max)?;
@@ -314,6 +315,7 @@ impl Work {
         let base = std::mem::take(&mut inner.base);
         Unit {
             reads,
+            as_of: self.as_of,
             writes: base.writes.into_iter().map(|(key, staged)| staged.into_write(key)).collect(),
             events: base.events,
             audit: base.audit,
@@ -323,176 +325,5 @@ impl Work {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    fn layers(&self) -> impl DoubleEndedIterator<Item = &Layer> {
-        std::iter::once(&self.base).chain(&self.nested)
-    }
-
-    fn top(&mut self) -> &mut Layer {
-        self.nested.last_mut().unwrap_or(&mut self.base)
-    }
-
-    fn count_statement(&mut self, bytes: usize, bytes_max: usize) -> Result<(), WorkError> {
-        self.statements = self.statements.saturating_add(1);
-        self.read_bytes = self.read_bytes.saturating_add(bytes);
-        if self.read_bytes > bytes_max {
-            return Err(WorkError::LimitExceeded("read_bytes"));
-        }
-        self.count_reads()
-    }
-
-    fn count_reads(&self) -> Result<(), WorkError> {
-        let ranges: usize = self.ranges.iter().map(|(_, seen)| seen.len()).sum();
-        if self.reads.len() + ranges > limit::READS_MAX { Err(WorkError::LimitExceeded("reads")) } else { Ok(()) }
-    }
-
-    /// The newest definite value among the staged ones, and what was added above it.
-    fn staged(&self, key: &StateKey) -> (Definite<'_>, Option<i64>) {
-        let mut added = None;
-        for staged in self.layers().rev().filter_map(|layer| layer.writes.get(key)) {
-            match staged {
-                Staged::Put(value) => return (Definite::Present(value), added),
-                Staged::Delete => return (Definite::Absent, added),
-                Staged::Add { delta, .. } => added = Some(added.unwrap_or(0_i64).saturating_add(*delta)),
-            }
-        }
-        (Definite::AsStored, added)
-    }
-
-    fn pending_delta(&self, key: &StateKey) -> i64 {
-        self.staged(key).1.unwrap_or(0)
-    }
-
-    fn unknown(&self, keys: &[StateKey]) -> Vec<StateKey> {
-        let mut unknown: Vec<StateKey> = keys
-            .iter()
-            // No key holds U+0000, which PostgreSQL would refuse to look for.
-            .filter(|key| {
-                self.staged(key).0 == Definite::AsStored && !self.reads.contains_key(key) && !key.key.contains('\0')
-            })
-            .cloned()
-            .collect();
-        unknown.sort();
-        unknown.dedup();
-        unknown
-    }
-
-    /// Takes out the keys that cannot be stored, because they name an id that was made here.
-    fn assume(&mut self, unknown: &mut Vec<StateKey>) -> Result<(), WorkError> {
-        if self.issued.is_empty() {
-            return Ok(());
-        }
-        let Self { issued, reads: known, assumed, .. } = self;
-        unknown.retain(|key| {
-            let new = key.key.split('/').any(|part| issued.contains(part));
-            if new {
-                known.insert(key.clone(), None);
-                *assumed = true;
-            }
-            !new
-        });
-        self.count_reads()
-    }
-
-    fn value(&self, key: &StateKey) -> Result<Option<Bytes>, WorkError> {
-        let (definite, added) = self.staged(key);
-        let below = match definite {
-            Definite::Present(value) => Some(value.clone()),
-            Definite::Absent => None,
-            Definite::AsStored => self.reads.get(key).and_then(Option::as_ref).map(|versioned| versioned.value.clone()),
-        };
-        match added {
-            None => Ok(below),
-            Some(delta) => sum(key, below.as_ref(), delta).map(|sum| Some(counter_bytes(sum))),
-        }
-    }
-
-    /// The value of a counter when it does not depend on what is stored.
-    fn counter_without_base(&self, key: &StateKey) -> Result<Option<i64>, WorkError> {
-        let (definite, added) = self.staged(key);
-        let value = match definite {
-            Definite::AsStored => return Ok(None),
-            Definite::Present(value) => Some(value),
-            Definite::Absent => None,
-        };
-        sum(key, value, added.unwrap_or(0)).map(Some)
-    }
-
-    fn add(&mut self, key: StateKey, delta: i64, min: Option<i64>) -> Result<bool, WorkError> {
-        if let Some(value) = self.counter_without_base(&key)? {
-            let sum = value.checked_add(delta).ok_or_else(|| not_a_counter(&key))?;
-            if min.is_some_and(|min| sum < min) {
-                return Ok(false);
-            }
-            self.stage(key, Staged::Put(counter_bytes(sum)))?;
-            return Ok(true);
-        }
-        let above = self.pending_delta(&key).checked_add(delta).ok_or_else(|| not_a_counter(&key))?;
-        let floor = min.map(|min| min.saturating_sub(above));
-        if let Some(floor) = floor {
-            let promised = self.promises.entry(key.clone()).or_insert(floor);
-            *promised = floor.max(*promised);
-        }
-        self.stage(key, Staged::Add { delta, floor })?;
-        Ok(true)
-    }
-
-    fn stage(&mut self, key: StateKey, staged: Staged) -> Result<(), WorkError> {
-        self.top().stage(key, staged)
-    }
-
-    fn merge(&mut self, layer: Layer) -> Result<(), WorkError> {
-        let top = self.top();
-        top.events.extend(layer.events);
-        top.audit.extend(layer.audit);
-        layer.writes.into_iter().try_for_each(|(key, staged)| top.stage(key, staged))
-    }
-
-    fn deletes_within(&self, scan: &Scan) -> u32 {
-        let deletes = self
-            .layers()
-            .flat_map(|layer| &layer.writes)
-            .filter(|(key, staged)| matches!(staged, Staged::Delete) && scan.covers(key))
-            .count();
-        u32::try_from(deletes).unwrap_or(u32::MAX)
-    }
-
-    fn overlay(&self, scan: &Scan, found: Vec<Entry>) -> Result<Vec<(String, Bytes)>, WorkError> {
-        let mut entries: BTreeMap<String, Bytes> =
-            found.into_iter().map(|entry| (entry.key, entry.versioned.value)).collect();
-        let touched: HashSet<&StateKey> =
-            self.layers().flat_map(|layer| layer.writes.keys()).filter(|key| scan.covers(key)).collect();
-        for key in touched {
-            let (definite, added) = self.staged(key);
-            let below = match definite {
-                Definite::Present(value) => Some(value),
-                Definite::Absent => None,
-                Definite::AsStored => entries.get(&key.key),
-            };
-            let value = match added {
-                None => below.cloned(),
-                Some(delta) => Some(counter_bytes(sum(key, below, delta)?)),
-            };
-            match value {
-                Some(value) => _ = entries.insert(key.key.clone(), value),
-                None => _ = entries.remove(&key.key),
-            }
-        }
-        Ok(entries.into_iter().take(scan.limit as usize).collect())
-    }
-
-    fn all_reads(&self) -> Vec<Read> {
-        let keys = self
-            .reads
-            .iter()
-            .map(|(key, found)| Read::Key(key.clone(), found.as_ref().map(|versioned| versioned.version)));
-        let ranges = self.ranges.iter().map(|(scan, seen)| Read::Range(scan.clone(), seen.clone()));
-        // A promise that its own addition carries is checked with it.
-        let carried = |key: &StateKey, floor: i64| matches!(self.base.writes.get(key), Some(Staged::Add { floor: Some(own), .. }) if *own >= floor);
-        let promises = self.promises.iter().filter(|(key, floor)| !carried(key, **floor));
-        keys.chain(ranges).chain(promises.map(|(key, floor)| Read::AtLeast(key.clone(), *floor))).collect()
     }
 }

@@ -32,6 +32,7 @@ impl Storage {
                 writer: pool.clone(),
                 readers: pool,
                 gathered: super::gather::Gathered::new(),
+                known: Arc::default(),
                 lock: None,
             }));
         }
@@ -45,6 +46,7 @@ impl Storage {
             writer: pool.clone(),
             readers: pool,
             gathered: super::gather::Gathered::new(),
+            known: Arc::default(),
         }))
     }
 }

@@ -1,5 +1,5 @@
 //! What a batch will do, decided purely: given the units and what the database says now, each unit is checked against the
-//! database *and* against the units before it in the batch, then numbered. A backend asks [`questions`], looks up the
+//! database *and* against the units before it in the batch, then numbered. A backend takes what is known, looks up the other
 //! answers inside the committing database transaction, calls [`plan`] and writes what it says.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -38,19 +38,19 @@ pub struct Questions<'a> {
     pub tenants: BTreeSet<TenantId>,
 }
 
-/// What the database says, under the head's lock. What is not named is absent.
+/// What is known, and what the database says, under the head's lock. What is not named is absent.
 #[derive(Debug, Default)]
-pub struct Answers {
+pub struct Answers<'a> {
     /// Present keys of `Questions::versions`.
-    pub versions: HashMap<StateKey, Version>,
+    pub versions: HashMap<&'a StateKey, Version>,
     /// Present keys of `Questions::counters`.
-    pub counters: HashMap<StateKey, (Bytes, Version)>,
+    pub counters: HashMap<&'a StateKey, (Bytes, Version)>,
     /// One for each of `Questions::ranges`, in order.
     pub ranges: Vec<Vec<(String, Version)>>,
     /// Stored replies that exist.
-    pub replies: HashSet<ReplyKey>,
+    pub replies: HashSet<&'a ReplyKey>,
     /// Events that exist.
-    pub events: HashSet<(TenantId, String, String)>,
+    pub events: HashSet<(TenantId, &'a str, &'a str)>,
     /// Last event sequence of each tenant; absent means 0.
     pub tenants: HashMap<TenantId, i64>,
 }
@@ -96,22 +96,28 @@ impl<'a> Questions<'a> {
     #[must_use]
     pub fn of_reads(reads: &'a [Read]) -> Self {
         let mut questions = Self::default();
-        questions.add_reads(reads);
-        questions
-    }
-
-    fn add_reads(&mut self, reads: &'a [Read]) {
         for read in reads {
             match read {
-                Read::Key(key, _) => _ = self.versions.insert(key),
-                Read::Range(scan, _) => self.ranges.push(scan),
-                Read::AtLeast(key, _) => _ = self.counters.insert(key),
+                Read::Key(key, _) => _ = questions.versions.insert(key),
+                Read::Range(scan, _) => questions.ranges.push(scan),
+                Read::AtLeast(key, _) => _ = questions.counters.insert(key),
             }
         }
+        questions
     }
 }
 
-impl Answers {
+impl Answers<'_> {
+    /// Adds what the database said to what was known.
+    pub(super) fn join(&mut self, said: Self) {
+        self.versions.extend(said.versions);
+        self.counters.extend(said.counters);
+        self.ranges.extend(said.ranges);
+        self.replies.extend(said.replies);
+        self.events.extend(said.events);
+        self.tenants.extend(said.tenants);
+    }
+
     /// Whether everything that was read is still so.
     #[must_use]
     pub fn confirm(&self, reads: &[Read]) -> bool {
@@ -127,33 +133,9 @@ impl Answers {
     }
 }
 
-/// What the database must be asked for this batch.
-#[must_use]
-pub fn questions(units: &[Unit]) -> Questions<'_> {
-    let mut questions = Questions::default();
-    for unit in units {
-        questions.add_reads(&unit.reads);
-        for write in &unit.writes {
-            if let Write::Add { key, .. } = write {
-                questions.counters.insert(key);
-            }
-        }
-        if let Some(reply) = &unit.reply {
-            questions.replies.push(&reply.key);
-        }
-        for event in &unit.events {
-            questions.tenants.insert(event.tenant);
-            if event.id_chosen {
-                questions.events.push((event.tenant, &event.source, &event.id));
-            }
-        }
-    }
-    questions
-}
-
 /// Decides every unit of the batch, in order.
 #[must_use]
-pub fn plan<'a>(head: Head, answers: &'a Answers, units: &'a [Unit]) -> Plan<'a> {
+pub fn plan<'a>(head: Head, answers: &Answers<'a>, units: &'a [Unit]) -> Plan<'a> {
     let mut planner = Planner {
         answers,
         ranges: answers.ranges.iter(),
@@ -181,16 +163,16 @@ pub fn plan<'a>(head: Head, answers: &'a Answers, units: &'a [Unit]) -> Plan<'a>
 /// The value of a key after the units so far: absent, or bytes and version.
 type Changed = Option<(Bytes, Version)>;
 
-struct Planner<'a> {
-    answers: &'a Answers,
-    ranges: std::slice::Iter<'a, Vec<(String, Version)>>,
+struct Planner<'a, 'b> {
+    answers: &'b Answers<'a>,
+    ranges: std::slice::Iter<'b, Vec<(String, Version)>>,
     changed: BTreeMap<&'a StateKey, Changed>,
     replies: HashSet<&'a ReplyKey>,
     events: HashSet<(TenantId, &'a str, &'a str)>,
     plan: Plan<'a>,
 }
 
-impl<'a> Planner<'a> {
+impl<'a> Planner<'a, '_> {
     fn decide(&mut self, unit: &'a Unit) -> Verdict {
         // The ranges of a unit are consumed even when it conflicts earlier, or the next unit would see its answers.
         let ranges: Vec<_> = unit
@@ -252,9 +234,8 @@ impl<'a> Planner<'a> {
         }
         let mut own = HashSet::new();
         for event in unit.events.iter().filter(|event| event.id_chosen) {
-            let known = (event.tenant, event.source.clone(), event.id.clone());
-            let earlier = (event.tenant, event.source.as_str(), event.id.as_str());
-            if self.answers.events.contains(&known) || self.events.contains(&earlier) || !own.insert(earlier) {
+            let named = (event.tenant, event.source.as_str(), event.id.as_str());
+            if self.answers.events.contains(&named) || self.events.contains(&named) || !own.insert(named) {
                 return Err(Conflict::Event);
             }
         }

@@ -8,12 +8,14 @@ pub(super) mod read;
 mod search;
 mod sweep;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgPool};
 
 use super::gather::Gathered;
+use super::known::Known;
 use super::{StorageError, measured, record};
 use crate::limit;
 
@@ -32,6 +34,7 @@ pub struct PostgresStorage {
     pub(super) writer: PgPool,
     pub(super) readers: PgPool,
     pub(super) gathered: Gathered,
+    pub(super) known: Arc<Known>,
 }
 
 impl PostgresStorage {
@@ -46,7 +49,7 @@ impl PostgresStorage {
         let writer = pool(WRITERS_MAX).connect_with(options.clone()).await?;
         check_settings(&writer).await?;
         let readers = pool(limit::POSTGRES_READERS_MAX).connect_lazy_with(options);
-        Ok(Self { writer, readers, gathered: Gathered::new() })
+        Ok(Self { writer, readers, gathered: Gathered::new(), known: Arc::default() })
     }
 
     /// Answers when the database does.

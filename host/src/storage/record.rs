@@ -23,11 +23,6 @@ pub(super) const EVENT: &str = "select sequence, id, source, kind, subject, time
 
 pub(super) const AUDIT_ENTRY: &str = "select idx, body from audit where id = $1 and tenant = $2";
 
-pub(super) const SET_HEAD: &str = "update head set sequence = $1, audit_index = $2";
-
-pub(super) const SET_NODE: &str = "insert into node (id, batch) values ($1, $2)
-    on conflict (id) do update set batch = excluded.batch";
-
 pub(super) const LAST_BATCH: &str = "select batch from node where id = $1";
 
 /// The bounds of a scan as both databases need them: an index is searched only between two given bounds, so where the

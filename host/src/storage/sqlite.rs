@@ -19,6 +19,7 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use super::gather::Gathered;
+use super::known::Known;
 use super::{StorageError, measured, record};
 use crate::limit;
 
@@ -28,6 +29,7 @@ pub struct SqliteStorage {
     pub(super) writer: SqlitePool,
     pub(super) readers: SqlitePool,
     pub(super) gathered: Gathered,
+    pub(super) known: Arc<Known>,
     /// None where somebody only looks.
     pub(super) lock: Option<Arc<File>>,
 }
@@ -59,7 +61,7 @@ impl SqliteStorage {
             )));
         }
         let readers = pool(limit::SQLITE_READERS_MAX).connect_lazy_with(options.pragma("query_only", "on"));
-        Ok(Self { writer, readers, gathered: Gathered::new(), lock: Some(Arc::new(lock)) })
+        Ok(Self { writer, readers, gathered: Gathered::new(), known: Arc::default(), lock: Some(Arc::new(lock)) })
     }
 
     /// Answers when the database does.

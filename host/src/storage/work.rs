@@ -9,7 +9,11 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Database, Executor, Pool};
 use tokio::time::timeout;
 
+use super::known::Known;
+use super::plan::{Head, Plan};
+use super::{StorageError, measured};
 use crate::limit;
+use crate::state::unit::Verdict;
 
 /// A connection inside a database transaction.
 pub(super) struct Work<DB: Database> {
@@ -31,6 +35,30 @@ where
 
     pub(super) fn connection(&mut self) -> &mut DB::Connection {
         &mut self.connection
+    }
+
+    /// Commits a batch that was planned on `before` and written, and remembers it; rolls back one that changes nothing.
+    pub(super) async fn end(
+        self,
+        known: &Known,
+        before: Head,
+        mut plan: Plan<'_>,
+    ) -> Result<Vec<Verdict>, StorageError> {
+        let verdicts = std::mem::take(&mut plan.verdicts);
+        if plan.head == before {
+            self.rollback().await;
+            return Ok(verdicts);
+        }
+        match measured("commit_end", self.commit()).await {
+            Ok(()) => {
+                known.keep(before, plan);
+                Ok(verdicts)
+            }
+            Err(source) => {
+                known.forget();
+                Err(StorageError::CommitUnknown { verdicts, source })
+            }
+        }
     }
 
     /// After an error it is open whether the commit happened.

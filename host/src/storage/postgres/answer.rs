@@ -47,7 +47,10 @@ const EVENTS: &str = "select wanted.position
 const TENANTS: &str = "select tenant, sequence from tenant_sequence where tenant = any($1)";
 
 /// Looks everything up. The caller holds the head's lock, so what separate statements see cannot change between them.
-pub(super) async fn answer(connection: &mut PgConnection, questions: &Questions<'_>) -> Result<Answers, sqlx::Error> {
+pub(super) async fn answer<'a>(
+    connection: &mut PgConnection,
+    questions: &Questions<'a>,
+) -> Result<Answers<'a>, sqlx::Error> {
     let (versions, ranges) = versions(&mut *connection, questions).await?;
     Ok(Answers {
         versions,
@@ -89,10 +92,10 @@ fn at<T>(items: &[T], position: i64) -> Option<&T> {
 }
 
 /// The versions and ranges among the questions: one statement, so it is exact without a database transaction too.
-pub(super) async fn versions(
+pub(super) async fn versions<'a>(
     connection: impl PgExecutor<'_>,
-    questions: &Questions<'_>,
-) -> Result<(HashMap<StateKey, Version>, Vec<Vec<(String, Version)>>), sqlx::Error> {
+    questions: &Questions<'a>,
+) -> Result<(HashMap<&'a StateKey, Version>, Vec<Vec<(String, Version)>>), sqlx::Error> {
     let mut versions = HashMap::new();
     let mut ranges = vec![Vec::new(); questions.ranges.len()];
     if questions.versions.is_empty() && ranges.is_empty() {
@@ -115,7 +118,7 @@ pub(super) async fn versions(
         .await?;
     for (scan, position, key, version) in rows {
         if scan == 0 {
-            versions.extend(at(&keys, position).map(|key| ((*key).clone(), version)));
+            versions.extend(at(&keys, position).map(|key| (*key, version)));
         } else if let Some(range) = usize::try_from(scan - 1).ok().and_then(|scan| ranges.get_mut(scan)) {
             range.push((key, version));
         }
@@ -123,10 +126,10 @@ pub(super) async fn versions(
     Ok((versions, ranges))
 }
 
-pub(super) async fn counters(
+pub(super) async fn counters<'a>(
     connection: impl PgExecutor<'_>,
-    wanted: &BTreeSet<&StateKey>,
-) -> Result<HashMap<StateKey, (Bytes, Version)>, sqlx::Error> {
+    wanted: &BTreeSet<&'a StateKey>,
+) -> Result<HashMap<&'a StateKey, (Bytes, Version)>, sqlx::Error> {
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }
@@ -140,13 +143,14 @@ pub(super) async fn counters(
         .await?;
     Ok(rows
         .into_iter()
-        .filter_map(|(position, value, version)| {
-            at(&keys, position).map(|key| ((*key).clone(), (Bytes::from(value), version)))
-        })
+        .filter_map(|(position, value, version)| at(&keys, position).map(|key| (*key, (Bytes::from(value), version))))
         .collect())
 }
 
-async fn replies(connection: impl PgExecutor<'_>, wanted: &[&ReplyKey]) -> Result<HashSet<ReplyKey>, sqlx::Error> {
+async fn replies<'a>(
+    connection: impl PgExecutor<'_>,
+    wanted: &[&'a ReplyKey],
+) -> Result<HashSet<&'a ReplyKey>, sqlx::Error> {
     if wanted.is_empty() {
         return Ok(HashSet::new());
     }
@@ -157,13 +161,13 @@ async fn replies(connection: impl PgExecutor<'_>, wanted: &[&ReplyKey]) -> Resul
         .bind(column(wanted, |key| key.key.as_str()))
         .fetch_all(connection)
         .await?;
-    Ok(found.into_iter().filter_map(|position| at(wanted, position)).map(|key| (*key).clone()).collect())
+    Ok(found.into_iter().filter_map(|position| at(wanted, position)).copied().collect())
 }
 
-async fn events(
+async fn events<'a>(
     connection: impl PgExecutor<'_>,
-    wanted: &[(TenantId, &str, &str)],
-) -> Result<HashSet<(TenantId, String, String)>, sqlx::Error> {
+    wanted: &[(TenantId, &'a str, &'a str)],
+) -> Result<HashSet<(TenantId, &'a str, &'a str)>, sqlx::Error> {
     if wanted.is_empty() {
         return Ok(HashSet::new());
     }
@@ -173,11 +177,7 @@ async fn events(
         .bind(column(wanted, |(_, _, id)| *id))
         .fetch_all(connection)
         .await?;
-    Ok(found
-        .into_iter()
-        .filter_map(|position| at(wanted, position))
-        .map(|(tenant, source, id)| (*tenant, (*source).to_owned(), (*id).to_owned()))
-        .collect())
+    Ok(found.into_iter().filter_map(|position| at(wanted, position)).copied().collect())
 }
 
 async fn tenants(

@@ -1,10 +1,14 @@
 //! Reads of state. Each is one statement, and so one snapshot, without a database transaction that a dropped request could
 //! leave open.
 
-use sqlx::PgExecutor;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sqlx::pool::PoolConnection;
+use sqlx::{PgExecutor, PgPool, Postgres};
 
 use super::PostgresStorage;
 use super::answer::{KeyColumns, column, counters, versions};
+use crate::limit;
 use crate::state::unit::{Read, ReplyKey, StoredReply};
 use crate::state::{Entry, Scan, StateKey, Version, Versioned};
 use crate::storage::plan::{Answers, Questions};
@@ -31,10 +35,15 @@ impl PostgresStorage {
 
     /// See [`crate::storage::Storage::read_gathered`].
     pub async fn read_gathered(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, StorageError> {
-        let readers = self.readers.clone();
+        let seat = Seat::new(&self.readers);
         let together = move |keys: Vec<StateKey>| {
-            let readers = readers.clone();
-            async move { read(&readers, &keys).await }
+            let seat = seat.clone();
+            async move {
+                let mut connection = seat.take().await?;
+                let found = read(&mut *connection, &keys).await?;
+                seat.keep(connection);
+                Ok(found)
+            }
         };
         self.gathered.read(keys, together).await
     }
@@ -58,21 +67,51 @@ impl PostgresStorage {
 
     /// See [`crate::storage::Storage::reply`].
     pub async fn reply(&self, key: &ReplyKey) -> Result<Option<StoredReply>, StorageError> {
-        let readers = self.readers.clone();
+        let seat = Seat::new(&self.readers);
         let together = move |keys: Vec<ReplyKey>| {
-            let readers = readers.clone();
+            let seat = seat.clone();
             async move {
+                let mut connection = seat.take().await?;
                 let query = sqlx::query_as(REPLIES)
                     .bind(column(&keys, |key| key.tenant.0))
                     .bind(column(&keys, |key| key.principal.as_str()))
                     .bind(column(&keys, |key| key.route.as_str()))
                     .bind(column(&keys, |key| key.key.as_str()))
-                    .fetch_all(&readers);
-                Ok(record::replies_in_order(keys.len(), 1, measured("reply", query).await?))
+                    .fetch_all(&mut *connection);
+                let found = measured("reply", query).await?;
+                seat.keep(connection);
+                Ok(record::replies_in_order(keys.len(), 1, found))
             }
         };
         let row = self.gathered.replies.ask(key.clone(), together).await?;
         row.map(|row| record::reply(key, row)).transpose()
+    }
+}
+
+/// The connection that those who ask one after the other keep: on its way back to the pool each one is tried, which is a
+/// further journey. After a failure none is kept.
+#[derive(Clone)]
+struct Seat {
+    pool: PgPool,
+    kept: Arc<Mutex<Option<PoolConnection<Postgres>>>>,
+}
+
+impl Seat {
+    fn new(pool: &PgPool) -> Self {
+        Self { pool: pool.clone(), kept: Arc::default() }
+    }
+
+    async fn take(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(kept) = kept { Ok(kept) } else { self.pool.acquire().await }
+    }
+
+    /// Keeps it while others find one in the pool, or room to open one.
+    fn keep(&self, connection: PoolConnection<Postgres>) {
+        if self.pool.num_idle() == 0 && self.pool.size() >= limit::POSTGRES_READERS_MAX {
+            return;
+        }
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
     }
 }
 

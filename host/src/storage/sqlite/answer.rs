@@ -34,10 +34,10 @@ const TENANTS: &str = "select wanted.key, tenant_sequence.sequence from json_eac
     cross join tenant_sequence on tenant_sequence.tenant = unhex(wanted.value)";
 
 /// Looks everything up, on one connection: inside a database transaction it is one snapshot.
-pub(super) async fn answer(
+pub(super) async fn answer<'a>(
     connection: &mut SqliteConnection,
-    questions: &Questions<'_>,
-) -> Result<Answers, sqlx::Error> {
+    questions: &Questions<'a>,
+) -> Result<Answers<'a>, sqlx::Error> {
     let mut ranges = Vec::with_capacity(questions.ranges.len());
     for scan in &questions.ranges {
         ranges.push(range(&mut *connection, scan).await?);
@@ -75,26 +75,23 @@ fn at<T>(items: &[T], position: i64) -> Option<&T> {
     usize::try_from(position).ok().and_then(|position| items.get(position))
 }
 
-async fn versions(
+async fn versions<'a>(
     connection: impl SqliteExecutor<'_>,
-    wanted: &BTreeSet<&StateKey>,
-) -> Result<HashMap<StateKey, Version>, sqlx::Error> {
+    wanted: &BTreeSet<&'a StateKey>,
+) -> Result<HashMap<&'a StateKey, Version>, sqlx::Error> {
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }
     let keys: Vec<_> = wanted.iter().copied().collect();
     let rows: Vec<(i64, Version)> =
         sqlx::query_as(VERSIONS).bind(key_array(keys.iter().copied())).fetch_all(connection).await?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|(position, version)| at(&keys, position).map(|key| ((*key).clone(), version)))
-        .collect())
+    Ok(rows.into_iter().filter_map(|(position, version)| at(&keys, position).map(|key| (*key, version))).collect())
 }
 
-async fn counters(
+async fn counters<'a>(
     connection: impl SqliteExecutor<'_>,
-    wanted: &BTreeSet<&StateKey>,
-) -> Result<HashMap<StateKey, (Bytes, Version)>, sqlx::Error> {
+    wanted: &BTreeSet<&'a StateKey>,
+) -> Result<HashMap<&'a StateKey, (Bytes, Version)>, sqlx::Error> {
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }
@@ -103,9 +100,7 @@ async fn counters(
         sqlx::query_as(COUNTERS).bind(key_array(keys.iter().copied())).fetch_all(connection).await?;
     Ok(rows
         .into_iter()
-        .filter_map(|(position, value, version)| {
-            at(&keys, position).map(|key| ((*key).clone(), (Bytes::from(value), version)))
-        })
+        .filter_map(|(position, value, version)| at(&keys, position).map(|key| (*key, (Bytes::from(value), version))))
         .collect())
 }
 
@@ -121,29 +116,28 @@ async fn range(connection: impl SqliteExecutor<'_>, scan: &Scan) -> Result<Vec<(
         .await
 }
 
-async fn replies(connection: impl SqliteExecutor<'_>, wanted: &[&ReplyKey]) -> Result<HashSet<ReplyKey>, sqlx::Error> {
+async fn replies<'a>(
+    connection: impl SqliteExecutor<'_>,
+    wanted: &[&'a ReplyKey],
+) -> Result<HashSet<&'a ReplyKey>, sqlx::Error> {
     if wanted.is_empty() {
         return Ok(HashSet::new());
     }
     let keys = reply_array(wanted.iter().copied());
     let found: Vec<i64> = sqlx::query_scalar(REPLIES).bind(keys).fetch_all(connection).await?;
-    Ok(found.into_iter().filter_map(|position| at(wanted, position)).map(|key| (*key).clone()).collect())
+    Ok(found.into_iter().filter_map(|position| at(wanted, position)).copied().collect())
 }
 
-async fn events(
+async fn events<'a>(
     connection: impl SqliteExecutor<'_>,
-    wanted: &[(TenantId, &str, &str)],
-) -> Result<HashSet<(TenantId, String, String)>, sqlx::Error> {
+    wanted: &[(TenantId, &'a str, &'a str)],
+) -> Result<HashSet<(TenantId, &'a str, &'a str)>, sqlx::Error> {
     if wanted.is_empty() {
         return Ok(HashSet::new());
     }
     let keys = array(wanted.iter().map(|(tenant, source, id)| (hex(*tenant), *source, *id)));
     let found: Vec<i64> = sqlx::query_scalar(EVENTS).bind(keys).fetch_all(connection).await?;
-    Ok(found
-        .into_iter()
-        .filter_map(|position| at(wanted, position))
-        .map(|(tenant, source, id)| (*tenant, (*source).to_owned(), (*id).to_owned()))
-        .collect())
+    Ok(found.into_iter().filter_map(|position| at(wanted, position)).copied().collect())
 }
 
 async fn tenants(

@@ -18,6 +18,11 @@ const HEAD: &str = "select sequence, audit_index from head";
 const DELETE: &str = "delete from state where (tenant, space, key) in
     (select unhex(value ->> 0), value ->> 1, value ->> 2 from json_each($1))";
 
+const SET_HEAD: &str = "update head set sequence = $1, audit_index = $2";
+
+const SET_NODE: &str = "insert into node (id, batch) values ($1, $2)
+    on conflict (id) do update set batch = excluded.batch";
+
 /// Rows of the longest statement that writes; more would save little.
 const SHAPE_ROWS_MAX: usize = 128;
 
@@ -25,16 +30,11 @@ impl SqliteStorage {
     /// See [`crate::storage::Storage::commit`].
     pub async fn commit(&self, node: NodeId, batch: BatchId, units: &[Unit]) -> Result<Vec<Verdict>, StorageError> {
         let mut work = measured("commit_lock", Work::begin(&self.writer, BEGIN)).await?;
-        match decide_and_write(work.connection(), node, batch, units).await {
-            Ok((true, verdicts)) => match measured("commit_end", work.commit()).await {
-                Ok(()) => Ok(verdicts),
-                Err(source) => Err(StorageError::CommitUnknown { verdicts, source }),
-            },
-            Ok((false, verdicts)) => {
-                work.rollback().await;
-                Ok(verdicts)
-            }
+        match self.decide_and_write(work.connection(), node, batch, units).await {
+            Ok((before, plan)) => work.end(&self.known, before, plan).await,
             Err(error) => {
+                // Should what is known ever be wrong, it is not wrong twice.
+                self.known.forget();
                 work.rollback().await;
                 Err(error.into())
             }
@@ -49,24 +49,26 @@ impl SqliteStorage {
         work.rollback().await;
         Ok(found?.map(BatchId))
     }
-}
 
-/// Answers whether there is anything to commit, and the verdicts.
-async fn decide_and_write(
-    connection: &mut SqliteConnection,
-    node: NodeId,
-    batch: BatchId,
-    units: &[Unit],
-) -> Result<(bool, Vec<Verdict>), sqlx::Error> {
-    let (sequence, audit_index) = sqlx::query_as(HEAD).fetch_one(&mut *connection).await?;
-    let head = Head { sequence, audit_index };
-    let answers = measured("commit_check", answer(&mut *connection, &plan::questions(units))).await?;
-    let plan = plan::plan(head, &answers, units);
-    if plan.head == head {
-        return Ok((false, plan.verdicts));
+    /// Decides a batch and writes what changes. Answers the head before it.
+    async fn decide_and_write<'a>(
+        &self,
+        connection: &mut SqliteConnection,
+        node: NodeId,
+        batch: BatchId,
+        units: &'a [Unit],
+    ) -> Result<(Head, Plan<'a>), sqlx::Error> {
+        let (sequence, audit_index) = sqlx::query_as(HEAD).fetch_one(&mut *connection).await?;
+        let head = Head { sequence, audit_index };
+        self.known.meet(head);
+        let (mut answers, questions) = self.known.answer(units);
+        answers.join(measured("commit_check", answer(&mut *connection, &questions)).await?);
+        let plan = plan::plan(head, &answers, units);
+        if plan.head != head {
+            measured("commit_write", write(connection, node, batch, &plan)).await?;
+        }
+        Ok((head, plan))
     }
-    measured("commit_write", write(connection, node, batch, &plan)).await?;
-    Ok((true, plan.verdicts))
 }
 
 async fn write(
@@ -79,12 +81,8 @@ async fn write(
     write_events(connection, plan).await?;
     write_audit(connection, plan).await?;
     write_replies(connection, plan).await?;
-    sqlx::query(record::SET_HEAD)
-        .bind(plan.head.sequence)
-        .bind(plan.head.audit_index)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query(record::SET_NODE).bind(node.0).bind(batch.0).execute(connection).await?;
+    sqlx::query(SET_HEAD).bind(plan.head.sequence).bind(plan.head.audit_index).execute(&mut *connection).await?;
+    sqlx::query(SET_NODE).bind(node.0).bind(batch.0).execute(connection).await?;
     Ok(())
 }
 
