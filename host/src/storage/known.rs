@@ -149,7 +149,7 @@ impl Known {
         drop(old);
     }
 
-    /// What a batch needs to know: what is known of it, and what must be asked. Under the log's head, after [`Known::meet`].
+    /// What a batch needs to know: what is known of it, and what must be asked. Under the log's head, after the head was met.
     #[must_use]
     pub fn answer<'a>(&self, units: &'a [Unit]) -> (Answers<'a>, Questions<'a>) {
         let (mut answers, mut questions) = (Answers::default(), Questions::default());
