@@ -227,3 +227,12 @@ fn a_large_value_is_asked_for() {
     assert!(questions.counters.contains(&key(0)) && questions.versions.is_empty());
     assert_eq!(answers.versions.get(&key(0)), Some(&1));
 }
+
+#[test]
+fn a_batch_that_is_remembered_late_hides_nothing_newer() {
+    let mut subject = Subject::default();
+    subject.commit(0, true, |_| {});
+    subject.take(&Step::CommitLate(0));
+    assert_eq!(subject.known.recall(&[key(0)]), [None]);
+    assert_eq!(subject.known.as_of(), Some(subject.head));
+}
