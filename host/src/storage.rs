@@ -176,7 +176,12 @@ impl Storage {
 
     /// Commits units together, durably; a conflicting unit is left out and told so. Answers one verdict for each unit.
     pub async fn commit(&self, node: NodeId, batch: BatchId, units: &[Unit]) -> Result<Vec<Verdict>, StorageError> {
-        on_backend!(self, backend => backend.commit(node, batch, units).await)
+        let committed = on_backend!(self, backend => backend.commit(node, batch, units).await);
+        // Should what is known ever be wrong, it is not wrong twice.
+        if committed.is_err() {
+            self.known().forget();
+        }
+        committed
     }
 
     /// The last batch that this node committed: answers the question that `CommitUnknown` leaves open.

@@ -264,6 +264,13 @@ fn the_planner_decides_as_if_units_ran_one_by_one() {
     runtime.block_on(subject.storage.close());
 }
 
+/// Everything that the database holds of the subject.
+async fn stored(subject: &Subject) -> BTreeMap<StateKey, (Bytes, Version)> {
+    let found = subject.storage.scan(&subject.scan("", None, 100)).await.unwrap();
+    let found = found.into_iter();
+    found.map(|entry| (subject.key(&entry.key), (entry.versioned.value, entry.versioned.version))).collect()
+}
+
 async fn random_batches_end_as_in_the_model(mut subject: Subject) {
     let mut runner = TestRunner::deterministic();
     let (mut sequence, mut entries) = (0, 0);
@@ -279,12 +286,7 @@ async fn random_batches_end_as_in_the_model(mut subject: Subject) {
             assert_eq!(subject.storage.validate(&reads).await.unwrap(), valid);
             model.follow(&units, &subject.commit(&units).await);
         }
-        let found = subject.storage.scan(&subject.scan("", None, 100)).await.unwrap();
-        let found: BTreeMap<_, _> = found
-            .into_iter()
-            .map(|entry| (subject.key(&entry.key), (entry.versioned.value, entry.versioned.version)))
-            .collect();
-        assert_eq!(found, model.state);
+        assert_eq!(stored(&subject).await, model.state);
         let newest = subject.storage.audit(&AuditQuery { limit: 1, ..AuditQuery::default() }).await.unwrap();
         assert_eq!(newest.first().map_or(-1, |entry| entry.index), model.entries - 1);
         (sequence, entries) = (model.sequence, model.entries);
@@ -320,10 +322,7 @@ async fn units_that_waited_end_as_in_the_model(mut subject: Subject) {
             }
         }
         model.follow(&waiting, &subject.commit(&waiting).await);
-        let found = subject.storage.scan(&subject.scan("", None, 100)).await.unwrap();
-        let found =
-            found.into_iter().map(|entry| (subject.key(&entry.key), (entry.versioned.value, entry.versioned.version)));
-        assert_eq!(found.collect::<BTreeMap<_, _>>(), model.state);
+        assert_eq!(stored(&subject).await, model.state);
         (sequence, entries) = (model.sequence, model.entries);
     }
 }

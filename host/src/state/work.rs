@@ -80,15 +80,20 @@ impl Work {
     #[must_use]
     pub fn new(storage: Storage) -> Self {
         let as_of = storage.as_of();
-        Self { storage, snapshot: None, as_of, recalls: false, read_bytes_max: usize::MAX, inner: Mutex::default() }
+        Self::empty(storage).begun(as_of)
     }
 
-    /// An empty unit of work of cells, which may read so many bytes. `decided` are the counters whose bound failed in
-    /// earlier attempts.
+    fn empty(storage: Storage) -> Self {
+        let inner = Mutex::default();
+        Self { storage, snapshot: None, as_of: None, recalls: false, read_bytes_max: usize::MAX, inner }
+    }
+
+    /// An empty unit of work of cells, which may read so many bytes; [`Work::begun`] says since when. `decided` are the
+    /// counters whose bound failed in earlier attempts.
     #[must_use]
     pub fn bounded(storage: Storage, decided: HashSet<StateKey>, read_bytes_max: usize) -> Self {
         let inner = Mutex::new(Inner { decided, ..Inner::default() });
-        Self { read_bytes_max, inner, ..Self::new(storage) }
+        Self { read_bytes_max, inner, ..Self::empty(storage) }
     }
 
     /// The same, begun when this was the newest commit: what was looked for since then counts as read.
@@ -107,7 +112,7 @@ impl Work {
     /// Another one on the same storage, which nobody will finish.
     #[must_use]
     pub fn of_nobody(&self) -> Self {
-        Self::new(self.storage.clone())
+        Self::empty(self.storage.clone())
     }
 
     /// Reads everything from one state of the database from now on. What it only reads then belongs together; what it
@@ -163,9 +168,9 @@ impl Work {
             unknown
         };
         if !unknown.is_empty() {
-            let as_of = self.storage.as_of();
+            let as_of = if self.recalls { self.storage.as_of() } else { None };
             let found = self.fetch(&unknown).await?;
-            if self.recalls {
+            if as_of.is_some() {
                 self.storage.learn(as_of, &unknown, &found);
             }
             let bytes = found.iter().flatten().map(|versioned| versioned.value.len()).sum();

@@ -3,10 +3,11 @@
 //!
 //! It never decides alone. A committing batch holds the log's head and so sees whether another process has committed since;
 //! then all of this is forgotten, and the database is asked, as it is for whatever is not here. It is forgotten after every
-//! failure, too. A value that a request is given from here is checked when the request ends, like every other read.
+//! commit that failed, too. A value that a request is given from here is checked when the request ends, like every other read.
 //!
-//! Invariant: every key that changed after `base`, up to `head`, is here, unless another process has committed since. So a key that is not here is still as it was when
-//! it was read, if that was at `base` or later. Not here: ranges, and the ids of events, which are always asked for.
+//! Invariant: every key that changed after `base`, up to `head`, is here, unless another process has committed since. So a
+//! key that is not here is still as it was when it was read, if that was at `base` or later. Not here: ranges, and the ids of
+//! events, which are always asked for.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -180,10 +180,13 @@ impl Storage {
     }
 
     async fn migrate_step(&self, direction: Direction) -> Result<Option<Step>, StorageError> {
-        match self {
+        let step = match self {
             Self::Sqlite(backend) => backend.migrate_step(direction).await,
             Self::Postgres(backend) => backend.migrate_step(direction).await,
-        }
+        };
+        // Nothing that was known of the tables holds for those that came.
+        self.known().forget();
+        step
     }
 }
 

@@ -54,10 +54,7 @@ where
                 known.keep(before, plan);
                 Ok(verdicts)
             }
-            Err(source) => {
-                known.forget();
-                Err(StorageError::CommitUnknown { verdicts, source })
-            }
+            Err(source) => Err(StorageError::CommitUnknown { verdicts, source }),
         }
     }
 

@@ -53,6 +53,10 @@ impl Inner {
 
     pub(super) fn count_statement(&mut self, bytes: usize, bytes_max: usize) -> Result<(), WorkError> {
         self.statements = self.statements.saturating_add(1);
+        self.count_bytes(bytes, bytes_max)
+    }
+
+    fn count_bytes(&mut self, bytes: usize, bytes_max: usize) -> Result<(), WorkError> {
         self.read_bytes = self.read_bytes.saturating_add(bytes);
         if self.read_bytes > bytes_max {
             return Err(WorkError::LimitExceeded("read_bytes"));
@@ -103,21 +107,15 @@ impl Inner {
         known: Vec<Option<Recalled>>,
         bytes_max: usize,
     ) -> Result<(), WorkError> {
-        let mut left = Vec::new();
-        for (key, known) in unknown.drain(..).zip(known) {
-            let Some(Recalled(found)) = known else {
-                left.push(key);
-                continue;
-            };
+        let (mut known, mut bytes) = (known.into_iter(), 0);
+        unknown.retain(|key| {
+            let Some(Recalled(found)) = known.next().flatten() else { return true };
             self.assumed = true;
-            self.read_bytes = self.read_bytes.saturating_add(found.as_ref().map_or(0, |found| found.value.len()));
-            self.reads.insert(key, found);
-        }
-        *unknown = left;
-        if self.read_bytes > bytes_max {
-            return Err(WorkError::LimitExceeded("read_bytes"));
-        }
-        self.count_reads()
+            bytes += found.as_ref().map_or(0, |found| found.value.len());
+            self.reads.insert(key.clone(), found);
+            false
+        });
+        self.count_bytes(bytes, bytes_max)
     }
 
     /// Takes out the keys that cannot be stored, because they name an id that was made here.

@@ -66,8 +66,6 @@ impl PostgresStorage {
         match timeout(limit::COMMIT_TIMEOUT, deciding).await.map_err(|_| work::timed_out())? {
             Ok((before, plan)) => work.end(&self.known, before, plan).await,
             Err(error) => {
-                // Should what is known ever be wrong, it is not wrong twice.
-                self.known.forget();
                 work.rollback().await;
                 Err(error.into())
             }

@@ -33,8 +33,6 @@ impl SqliteStorage {
         match self.decide_and_write(work.connection(), node, batch, units).await {
             Ok((before, plan)) => work.end(&self.known, before, plan).await,
             Err(error) => {
-                // Should what is known ever be wrong, it is not wrong twice.
-                self.known.forget();
                 work.rollback().await;
                 Err(error.into())
             }

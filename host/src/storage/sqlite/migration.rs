@@ -29,13 +29,10 @@ impl SqliteStorage {
 
     /// Runs the next step in a direction, if there is one.
     pub(in crate::storage) async fn migrate_step(&self, direction: Direction) -> Result<Option<Step>, StorageError> {
-        // Nothing that was known of the tables holds for those that come.
-        self.known.forget();
         let mut work = Work::begin(&self.writer, BEGIN).await?;
         match run(work.connection(), direction).await {
             Ok(Some(step)) => {
                 work.commit().await?;
-                self.known.forget();
                 Ok(Some(step))
             }
             other => {
