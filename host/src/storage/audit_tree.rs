@@ -3,6 +3,7 @@
 
 use sqlx::QueryBuilder;
 
+use super::work::Work;
 use super::{Storage, StorageError, in_time, measured};
 use crate::id::TenantId;
 use crate::limit;
@@ -62,7 +63,11 @@ macro_rules! read {
 macro_rules! write {
     ($self:ident, $name:literal, $query:expr) => {
         in_time(limit::COMMIT_TIMEOUT, async {
-            on_backend!($self, backend => measured($name, $query.execute(&backend.writer)).await.map(drop)?);
+            on_backend!($self, backend => {
+                let lent = Box::pin(backend.writer.acquire()).await?;
+                let run = Work::alone(lent, async |connection| $query.execute(connection).await.map(drop));
+                measured($name, run).await?;
+            });
             Ok(())
         })
         .await

@@ -27,10 +27,10 @@ impl Storage {
                 .create_if_missing(false)
                 .pragma("query_only", "on")
                 .busy_timeout(limit::CONNECTION_TIMEOUT);
-            let pool = pinned(SqlitePoolOptions::new(), "begin deferred").connect_with(options).await?;
+            let writer = sqlite::writer::Writer::closed(options.clone());
             return Ok(Self::Sqlite(SqliteStorage {
-                writer: pool.clone(),
-                readers: pool,
+                writer,
+                readers: Box::pin(pinned(SqlitePoolOptions::new(), "begin deferred").connect_with(options)).await?,
                 gathered: super::gather::Gathered::new(),
                 known: Arc::default(),
                 lock: None,

@@ -2,6 +2,7 @@
 //! its reads: what it reads here belongs together, so it needs no check. It holds a connection until it is ended, so it is the
 //! exception.
 
+use sqlx::pool::PoolConnection;
 use sqlx::{Postgres, Sqlite};
 use tokio::sync::Mutex;
 
@@ -17,8 +18,8 @@ pub struct Snapshot {
 }
 
 enum Pinned {
-    Sqlite(Work<Sqlite>),
-    Postgres(Work<Postgres>),
+    Sqlite(Work<PoolConnection<Sqlite>>),
+    Postgres(Work<PoolConnection<Postgres>>),
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -31,10 +32,12 @@ impl Storage {
     /// Holds the state as it is at the first read.
     pub async fn snapshot(&self) -> Result<Snapshot, StorageError> {
         let pinned = match self {
-            Self::Sqlite(backend) => Pinned::Sqlite(Work::begin(&backend.readers, "begin deferred").await?),
+            Self::Sqlite(backend) => {
+                Pinned::Sqlite(Work::begin(Box::pin(backend.readers.acquire()).await?, "begin deferred").await?)
+            }
             Self::Postgres(backend) => {
                 let begin = "begin isolation level repeatable read read only";
-                Pinned::Postgres(Work::begin(&backend.readers, begin).await?)
+                Pinned::Postgres(Work::begin(Box::pin(backend.readers.acquire()).await?, begin).await?)
             }
         };
         Ok(Snapshot { pinned: Mutex::new(Some(pinned)) })

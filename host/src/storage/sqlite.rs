@@ -8,6 +8,7 @@ mod migration;
 pub(super) mod read;
 mod search;
 mod sweep;
+pub(super) mod writer;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -15,18 +16,20 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{SqliteConnection, SqlitePool};
 
 use super::gather::Gathered;
 use super::known::Known;
+use super::work::Work;
 use super::{StorageError, measured, record};
 use crate::limit;
+use writer::Writer;
 
 /// An open database file, locked against other processes.
 #[derive(Clone, Debug)]
 pub struct SqliteStorage {
-    pub(super) writer: SqlitePool,
+    pub(super) writer: Writer,
     pub(super) readers: SqlitePool,
     pub(super) gathered: Gathered,
     pub(super) known: Arc<Known>,
@@ -52,15 +55,18 @@ impl SqliteStorage {
             .pragma("wal_autocheckpoint", "8000")
             .busy_timeout(limit::CONNECTION_TIMEOUT);
         // KiB, as a negative number: a batch whose pages outgrow the cache would be written to the log twice.
-        let writer = pool(1).connect_with(options.clone().pragma("cache_size", "-32768")).await?;
-        let mode: String = sqlx::query_scalar("pragma journal_mode").fetch_one(&writer).await?;
+        let writer = Writer::new(options.clone().pragma("cache_size", "-32768"));
+        let asking = async |connection: &mut SqliteConnection| {
+            sqlx::query_scalar("pragma journal_mode").fetch_one(connection).await
+        };
+        let mode: String = Work::alone(writer.acquire().await?, asking).await?;
         if mode != "wal" {
             return Err(StorageError::Refused(format!(
                 "{} is on a file system that cannot keep a write-ahead log: move the database to a local disk",
                 path.display()
             )));
         }
-        let readers = pool(limit::SQLITE_READERS_MAX).connect_lazy_with(options.pragma("query_only", "on"));
+        let readers = pool().connect_lazy_with(options.pragma("query_only", "on"));
         Ok(Self { writer, readers, gathered: Gathered::new(), known: Arc::default(), lock: Some(Arc::new(lock)) })
     }
 
@@ -73,10 +79,11 @@ impl SqliteStorage {
     /// Connections as (in use, idle).
     #[must_use]
     pub fn connections(&self) -> (u32, u32) {
-        let all = self.writer.size() + self.readers.size();
+        let all = self.readers.size();
         // The pool raises its two counts one after the other.
-        let idle = u32::try_from(self.writer.num_idle() + self.readers.num_idle()).map_or(all, |idle| idle.min(all));
-        (all - idle, idle)
+        let idle = u32::try_from(self.readers.num_idle()).map_or(all, |idle| idle.min(all));
+        let (writing, resting) = self.writer.connections();
+        (all - idle + writing, idle + resting)
     }
 
     /// Closes the connections, then lets another process have the file.
@@ -89,10 +96,10 @@ impl SqliteStorage {
     }
 }
 
-fn pool(connections_max: u32) -> SqlitePoolOptions {
+fn pool() -> SqlitePoolOptions {
     // A connection to a file does not go stale.
     SqlitePoolOptions::new()
-        .max_connections(connections_max)
+        .max_connections(limit::SQLITE_READERS_MAX)
         .acquire_timeout(limit::CONNECTION_TIMEOUT)
         .test_before_acquire(false)
         .idle_timeout(None)

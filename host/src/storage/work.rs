@@ -6,7 +6,7 @@
 use std::io;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Database, Executor, Pool};
+use sqlx::{Database, Executor};
 use tokio::time::timeout;
 
 use super::known::Known;
@@ -15,26 +15,62 @@ use super::{StorageError, measured};
 use crate::limit;
 use crate::state::unit::Verdict;
 
+/// A connection that somebody else has next.
+pub(super) trait Lent {
+    /// Of this database.
+    type Database: Database;
+
+    fn connection(&mut self) -> &mut <Self::Database as Database>::Connection;
+
+    /// Called before it is dropped. One that is not fit may be in the middle of something: it is closed.
+    fn give_back(&mut self, is_fit: bool);
+}
+
+impl<DB: Database> Lent for PoolConnection<DB> {
+    type Database = DB;
+
+    fn connection(&mut self) -> &mut DB::Connection {
+        self
+    }
+
+    fn give_back(&mut self, is_fit: bool) {
+        if !is_fit {
+            self.close_on_drop();
+        }
+    }
+}
+
 /// A connection inside a database transaction.
-pub(super) struct Work<DB: Database> {
-    connection: PoolConnection<DB>,
+pub(super) struct Work<L: Lent> {
+    lent: L,
     ended: bool,
 }
 
-impl<DB: Database> Work<DB>
+impl<L: Lent> Work<L>
 where
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+    for<'c> &'c mut <L::Database as Database>::Connection: Executor<'c, Database = L::Database>,
 {
     /// Begins with the given statement.
-    pub(super) async fn begin(pool: &Pool<DB>, statement: &'static str) -> Result<Self, sqlx::Error> {
-        let mut work = Self { connection: pool.acquire().await?, ended: false };
+    pub(super) async fn begin(lent: L, statement: &'static str) -> Result<Self, sqlx::Error> {
+        let mut work = Self { lent, ended: false };
         let begin = sqlx::raw_sql(statement).execute(work.connection());
         timeout(limit::ANSWER_TIMEOUT, begin).await.map_err(|_| timed_out())??;
         Ok(work)
     }
 
-    pub(super) fn connection(&mut self) -> &mut DB::Connection {
-        &mut self.connection
+    /// Runs one statement, which is a transaction of its own.
+    pub(super) async fn alone<T>(
+        lent: L,
+        run: impl AsyncFnOnce(&mut <L::Database as Database>::Connection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        let mut work = Self { lent, ended: false };
+        let done = run(work.connection()).await?;
+        work.ended = true;
+        Ok(done)
+    }
+
+    pub(super) fn connection(&mut self) -> &mut <L::Database as Database>::Connection {
+        self.lent.connection()
     }
 
     /// Commits a batch that was planned on `before` and written, and remembers it; rolls back one that changes nothing.
@@ -76,11 +112,9 @@ where
     }
 }
 
-impl<DB: Database> Drop for Work<DB> {
+impl<L: Lent> Drop for Work<L> {
     fn drop(&mut self) {
-        if !self.ended {
-            self.connection.close_on_drop();
-        }
+        self.lent.give_back(self.ended);
     }
 }
 

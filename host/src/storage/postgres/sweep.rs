@@ -3,6 +3,7 @@
 
 use super::PostgresStorage;
 use crate::limit;
+use crate::storage::work::Work;
 use crate::storage::{StorageError, measured};
 
 const SWEEP: &str = "delete from idempotency where ctid = any(array(
@@ -12,7 +13,9 @@ impl PostgresStorage {
     /// See [`crate::storage::Storage::sweep_replies`].
     pub async fn sweep_replies(&self, before_ms: i64) -> Result<u64, StorageError> {
         // Of the two writing connections at most one commits.
-        let sweep = sqlx::query(SWEEP).bind(before_ms).bind(limit::SWEEP_ROWS_MAX).execute(&self.writer);
-        Ok(measured("sweep_replies", sweep).await?.rows_affected())
+        let lent = Box::pin(self.writer.acquire()).await?;
+        let sweep = sqlx::query(SWEEP).bind(before_ms).bind(limit::SWEEP_ROWS_MAX);
+        let run = Work::alone(lent, async |connection| sweep.execute(connection).await);
+        Ok(measured("sweep_replies", run).await?.rows_affected())
     }
 }

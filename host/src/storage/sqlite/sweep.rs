@@ -2,6 +2,7 @@
 
 use super::SqliteStorage;
 use crate::limit;
+use crate::storage::work::Work;
 use crate::storage::{StorageError, measured};
 
 const SWEEP: &str = "delete from idempotency where (tenant, principal, route, idempotency_key) in
@@ -11,7 +12,9 @@ const SWEEP: &str = "delete from idempotency where (tenant, principal, route, id
 impl SqliteStorage {
     /// See [`crate::storage::Storage::sweep_replies`].
     pub async fn sweep_replies(&self, before_ms: i64) -> Result<u64, StorageError> {
-        let sweep = sqlx::query(SWEEP).bind(before_ms).bind(limit::SWEEP_ROWS_MAX).execute(&self.writer);
-        Ok(measured("sweep_replies", sweep).await?.rows_affected())
+        let lent = self.writer.acquire().await?;
+        let sweep = sqlx::query(SWEEP).bind(before_ms).bind(limit::SWEEP_ROWS_MAX);
+        let run = Work::alone(lent, async |connection| sweep.execute(connection).await);
+        Ok(measured("sweep_replies", run).await?.rows_affected())
     }
 }
