@@ -64,8 +64,7 @@ macro_rules! write {
     ($self:ident, $name:literal, $query:expr) => {
         in_time(limit::COMMIT_TIMEOUT, async {
             on_backend!($self, backend => {
-                let lent = Box::pin(backend.writer.acquire()).await?;
-                let run = Work::alone(lent, async |connection| $query.execute(connection).await.map(drop));
+                let run = Work::alone(&backend.writer, async |connection| $query.execute(connection).await.map(drop));
                 measured($name, run).await?;
             });
             Ok(())

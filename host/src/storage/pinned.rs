@@ -30,7 +30,7 @@ impl Storage {
             let writer = sqlite::writer::Writer::closed(options.clone());
             return Ok(Self::Sqlite(SqliteStorage {
                 writer,
-                readers: Box::pin(pinned(SqlitePoolOptions::new(), "begin deferred").connect_with(options)).await?,
+                readers: pinned(SqlitePoolOptions::new(), "begin deferred").connect_with(options).await?,
                 gathered: super::gather::Gathered::new(),
                 known: Arc::default(),
                 lock: None,

@@ -32,12 +32,10 @@ impl Storage {
     /// Holds the state as it is at the first read.
     pub async fn snapshot(&self) -> Result<Snapshot, StorageError> {
         let pinned = match self {
-            Self::Sqlite(backend) => {
-                Pinned::Sqlite(Work::begin(Box::pin(backend.readers.acquire()).await?, "begin deferred").await?)
-            }
+            Self::Sqlite(backend) => Pinned::Sqlite(Work::begin(&backend.readers, "begin deferred").await?),
             Self::Postgres(backend) => {
                 let begin = "begin isolation level repeatable read read only";
-                Pinned::Postgres(Work::begin(Box::pin(backend.readers.acquire()).await?, begin).await?)
+                Pinned::Postgres(Work::begin(&backend.readers, begin).await?)
             }
         };
         Ok(Snapshot { pinned: Mutex::new(Some(pinned)) })

@@ -59,7 +59,7 @@ impl SqliteStorage {
         let asking = async |connection: &mut SqliteConnection| {
             sqlx::query_scalar("pragma journal_mode").fetch_one(connection).await
         };
-        let mode: String = Work::alone(writer.acquire().await?, asking).await?;
+        let mode: String = Work::alone(&writer, asking).await?;
         if mode != "wal" {
             return Err(StorageError::Refused(format!(
                 "{} is on a file system that cannot keep a write-ahead log: move the database to a local disk",

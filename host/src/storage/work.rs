@@ -6,7 +6,7 @@
 use std::io;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Database, Executor};
+use sqlx::{Database, Executor, Pool};
 use tokio::time::timeout;
 
 use super::known::Known;
@@ -14,6 +14,22 @@ use super::plan::{Head, Plan};
 use super::{StorageError, measured};
 use crate::limit;
 use crate::state::unit::Verdict;
+
+/// Who has connections.
+pub(super) trait Lender {
+    type Lent: Lent;
+
+    /// Waits for one.
+    fn lend(&self) -> impl Future<Output = Result<Self::Lent, sqlx::Error>> + Send;
+}
+
+impl<DB: Database> Lender for Pool<DB> {
+    type Lent = PoolConnection<DB>;
+
+    fn lend(&self) -> impl Future<Output = Result<PoolConnection<DB>, sqlx::Error>> + Send {
+        self.acquire()
+    }
+}
 
 /// A connection that somebody else has next.
 pub(super) trait Lent {
@@ -51,22 +67,27 @@ where
     for<'c> &'c mut <L::Database as Database>::Connection: Executor<'c, Database = L::Database>,
 {
     /// Begins with the given statement.
-    pub(super) async fn begin(lent: L, statement: &'static str) -> Result<Self, sqlx::Error> {
-        let mut work = Self { lent, ended: false };
+    pub(super) async fn begin(lender: &impl Lender<Lent = L>, statement: &'static str) -> Result<Self, sqlx::Error> {
+        let mut work = Self::on(lender).await?;
         let begin = sqlx::raw_sql(statement).execute(work.connection());
         timeout(limit::ANSWER_TIMEOUT, begin).await.map_err(|_| timed_out())??;
         Ok(work)
     }
 
-    /// Runs one statement, which is a transaction of its own.
+    /// Runs one statement, which is a transaction of its own. After an error the connection is closed.
     pub(super) async fn alone<T>(
-        lent: L,
+        lender: &impl Lender<Lent = L>,
         run: impl AsyncFnOnce(&mut <L::Database as Database>::Connection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
-        let mut work = Self { lent, ended: false };
+        let mut work = Self::on(lender).await?;
         let done = run(work.connection()).await?;
         work.ended = true;
         Ok(done)
+    }
+
+    async fn on(lender: &impl Lender<Lent = L>) -> Result<Self, sqlx::Error> {
+        // In a box: opening a connection is rare, and everybody who waits for one would carry its state.
+        Ok(Self { lent: Box::pin(lender.lend()).await?, ended: false })
     }
 
     pub(super) fn connection(&mut self) -> &mut <L::Database as Database>::Connection {

@@ -60,7 +60,7 @@ update head set sequence = $46, audit_index = $47";
 impl PostgresStorage {
     /// See [`crate::storage::Storage::commit`].
     pub async fn commit(&self, node: NodeId, batch: BatchId, units: &[Unit]) -> Result<Vec<Verdict>, StorageError> {
-        let mut work = Work::begin(self.writer.acquire().await?, BEGIN).await?;
+        let mut work = Work::begin(&self.writer, BEGIN).await?;
         let deciding = self.decide_and_write(work.connection(), node, batch, units);
         // After a timeout the work is dropped, which closes its connection in the middle of the statement.
         match timeout(limit::COMMIT_TIMEOUT, deciding).await.map_err(|_| work::timed_out())? {
@@ -74,7 +74,7 @@ impl PostgresStorage {
 
     /// See [`crate::storage::Storage::last_batch`].
     pub async fn last_batch(&self, node: NodeId) -> Result<Option<BatchId>, StorageError> {
-        let mut work = Work::begin(self.writer.acquire().await?, BEGIN).await?;
+        let mut work = Work::begin(&self.writer, BEGIN).await?;
         let asking = measured("last_batch", last_batch(work.connection(), node));
         // As above: dropped in the middle, the work closes its connection.
         let found = timeout(limit::COMMIT_TIMEOUT, asking).await.map_err(|_| work::timed_out())?;

@@ -35,7 +35,7 @@ impl PostgresStorage {
 
     /// Runs the next step in a direction, if there is one.
     pub(in crate::storage) async fn migrate_step(&self, direction: Direction) -> Result<Option<Step>, StorageError> {
-        let mut work = Work::begin(Box::pin(self.writer.acquire()).await?, BEGIN).await?;
+        let mut work = Work::begin(&self.writer, BEGIN).await?;
         match run(work.connection(), direction).await {
             Ok(Some(step)) => {
                 work.commit().await?;

@@ -7,7 +7,11 @@ use super::answer::{answer, key_array};
 use crate::id::{BatchId, NodeId};
 use crate::state::unit::{Unit, Verdict};
 use crate::storage::plan::{self, Head, Plan};
+use crate::storage::work::Work;
 use crate::storage::{StorageError, measured, record};
+
+/// Takes the file's one write lock at once, before anything is read.
+pub(super) const BEGIN: &str = "begin immediate";
 
 const HEAD: &str = "select sequence, audit_index from head";
 
@@ -25,7 +29,7 @@ const SHAPE_ROWS_MAX: usize = 128;
 impl SqliteStorage {
     /// See [`crate::storage::Storage::commit`].
     pub async fn commit(&self, node: NodeId, batch: BatchId, units: &[Unit]) -> Result<Vec<Verdict>, StorageError> {
-        let mut work = measured("commit_lock", self.begin()).await?;
+        let mut work = measured("commit_lock", Work::begin(&self.writer, BEGIN)).await?;
         match self.decide_and_write(work.connection(), node, batch, units).await {
             Ok((before, plan)) => work.end(&self.known, before, plan).await,
             Err(error) => {
@@ -38,7 +42,7 @@ impl SqliteStorage {
     /// See [`crate::storage::Storage::last_batch`].
     pub async fn last_batch(&self, node: NodeId) -> Result<Option<BatchId>, StorageError> {
         // Behind the write lock: a commit that is still under way has ended when this one begins.
-        let mut work = measured("last_batch", self.begin()).await?;
+        let mut work = measured("last_batch", Work::begin(&self.writer, BEGIN)).await?;
         let found = sqlx::query_scalar(record::LAST_BATCH).bind(node.0).fetch_optional(work.connection()).await;
         work.rollback().await;
         Ok(found?.map(BatchId))

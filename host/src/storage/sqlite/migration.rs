@@ -3,8 +3,10 @@
 use sqlx::SqliteConnection;
 
 use super::SqliteStorage;
+use super::commit::BEGIN;
 use crate::storage::StorageError;
 use crate::storage::migrate::{self, Applied, Direction, Step};
+use crate::storage::work::Work;
 
 const CREATE: &str = "create table if not exists migration (
     number integer not null primary key,
@@ -27,7 +29,7 @@ impl SqliteStorage {
 
     /// Runs the next step in a direction, if there is one.
     pub(in crate::storage) async fn migrate_step(&self, direction: Direction) -> Result<Option<Step>, StorageError> {
-        let mut work = self.begin().await?;
+        let mut work = Work::begin(&self.writer, BEGIN).await?;
         match run(work.connection(), direction).await {
             Ok(Some(step)) => {
                 work.commit().await?;

@@ -55,7 +55,7 @@ impl SqliteStorage {
             measured("validate", answer(&mut connection, &questions)).await?
         } else {
             // The snapshot of a deferred transaction is that of its first statement.
-            let mut work = Work::begin(self.readers.acquire().await?, "begin deferred").await?;
+            let mut work = Work::begin(&self.readers, "begin deferred").await?;
             let answers = measured("validate", answer(work.connection(), &questions)).await;
             work.rollback().await;
             answers?

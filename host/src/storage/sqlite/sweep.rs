@@ -12,9 +12,8 @@ const SWEEP: &str = "delete from idempotency where (tenant, principal, route, id
 impl SqliteStorage {
     /// See [`crate::storage::Storage::sweep_replies`].
     pub async fn sweep_replies(&self, before_ms: i64) -> Result<u64, StorageError> {
-        let lent = self.writer.acquire().await?;
         let sweep = sqlx::query(SWEEP).bind(before_ms).bind(limit::SWEEP_ROWS_MAX);
-        let run = Work::alone(lent, async |connection| sweep.execute(connection).await);
+        let run = Work::alone(&self.writer, async |connection| sweep.execute(connection).await);
         Ok(measured("sweep_replies", run).await?.rows_affected())
     }
 }

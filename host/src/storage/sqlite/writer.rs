@@ -9,12 +9,8 @@ use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 use tokio::time::timeout;
 
-use super::SqliteStorage;
 use crate::limit;
-use crate::storage::work::{Lent, Work};
-
-/// Takes the file's one write lock at once, before anything is read.
-const BEGIN: &str = "begin immediate";
+use crate::storage::work::{Lender, Lent};
 
 /// Lends the writing connection to one after the other, in the order of asking. Clones share it.
 #[derive(Clone, Debug)]
@@ -52,25 +48,6 @@ impl Writer {
         Self { options: Arc::new(options), desk: Arc::new(Mutex::new(Desk { kept: None, is_closed: true })) }
     }
 
-    /// Waits for its turn.
-    pub(in crate::storage) async fn acquire(&self) -> Result<Writing, sqlx::Error> {
-        let turn = timeout(limit::CONNECTION_TIMEOUT, Arc::clone(&self.desk).lock_owned());
-        let mut desk = turn.await.map_err(|_| sqlx::Error::PoolTimedOut)?;
-        if desk.is_closed {
-            return Err(sqlx::Error::PoolClosed);
-        }
-        let connection = match desk.kept.take() {
-            Some(Kept { connection, is_fit: true }) => connection,
-            unfit => {
-                // Its end rolls back, for which the new one waits when it wants the file's lock.
-                drop(unfit);
-                // In a box: opening is rare, and everything that writes would carry its state.
-                Box::pin(self.options.connect()).await?
-            }
-        };
-        Ok(Writing(OwnedMutexGuard::map(desk, |desk| desk.kept.insert(Kept { connection, is_fit: false }))))
-    }
-
     /// Connections as (in use, idle).
     pub(super) fn connections(&self) -> (u32, u32) {
         self.desk.try_lock().map_or((1, 0), |desk| (0, u32::from(desk.kept.is_some())))
@@ -88,6 +65,28 @@ impl Writer {
     }
 }
 
+impl Lender for Writer {
+    type Lent = Writing;
+
+    /// Waits for its turn.
+    async fn lend(&self) -> Result<Writing, sqlx::Error> {
+        let turn = timeout(limit::CONNECTION_TIMEOUT, Arc::clone(&self.desk).lock_owned());
+        let mut desk = turn.await.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        if desk.is_closed {
+            return Err(sqlx::Error::PoolClosed);
+        }
+        let connection = match desk.kept.take() {
+            Some(Kept { connection, is_fit: true }) => connection,
+            unfit => {
+                // Its end rolls back, for which the new one waits when it wants the file's lock.
+                drop(unfit);
+                self.options.connect().await?
+            }
+        };
+        Ok(Writing(OwnedMutexGuard::map(desk, |desk| desk.kept.insert(Kept { connection, is_fit: false }))))
+    }
+}
+
 impl Lent for Writing {
     type Database = Sqlite;
 
@@ -97,13 +96,6 @@ impl Lent for Writing {
 
     fn give_back(&mut self, is_fit: bool) {
         self.0.is_fit = is_fit;
-    }
-}
-
-impl SqliteStorage {
-    /// Begins a database transaction that writes.
-    pub(super) async fn begin(&self) -> Result<Work<Writing>, sqlx::Error> {
-        Work::begin(self.writer.acquire().await?, BEGIN).await
     }
 }
 

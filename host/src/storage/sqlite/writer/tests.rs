@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use super::*;
+use crate::storage::sqlite::commit::BEGIN;
+use crate::storage::work::Work;
 
 fn writer() -> Writer {
     Writer::new(SqliteConnectOptions::new().in_memory(true))
 }
 
 async fn run(writer: &Writer, sql: &'static str) -> Result<(), sqlx::Error> {
-    let lent = writer.acquire().await?;
-    Work::alone(lent, async |connection| sqlx::raw_sql(sql).execute(connection).await.map(drop)).await
+    Work::alone(writer, async |connection| sqlx::raw_sql(sql).execute(connection).await.map(drop)).await
 }
 
 #[tokio::test]
@@ -18,9 +19,9 @@ async fn one_connection_serves_one_after_the_other() {
     let writer = writer();
     run(&writer, "create table mark (id integer)").await.unwrap();
     run(&writer, "replace into mark values (1)").await.unwrap();
-    let first = Work::begin(writer.acquire().await.unwrap(), BEGIN).await.unwrap();
+    let first = Work::begin(&writer, BEGIN).await.unwrap();
     assert_eq!(writer.connections(), (1, 0));
-    let second = timeout(Duration::from_millis(20), writer.acquire()).await;
+    let second = timeout(Duration::from_millis(20), writer.lend()).await;
     assert!(second.is_err(), "it waits for its turn");
     first.rollback().await;
     assert_eq!(writer.connections(), (0, 1));
@@ -32,7 +33,7 @@ async fn who_is_interrupted_leaves_nothing_behind() {
     let writer = writer();
     run(&writer, "create table mark (id integer)").await.unwrap();
     // Dropped in the middle of a transaction.
-    drop(Work::begin(writer.acquire().await.unwrap(), BEGIN).await.unwrap());
+    drop(Work::begin(&writer, BEGIN).await.unwrap());
     assert!(run(&writer, "replace into mark values (1)").await.is_err(), "another connection");
     run(&writer, "create table mark (id integer)").await.unwrap();
     run(&writer, "replace into mark values (1)").await.unwrap();
@@ -47,5 +48,5 @@ async fn a_closed_one_lends_nothing() {
     run(&writer, "create table mark (id integer)").await.unwrap();
     writer.close().await;
     assert_eq!(writer.connections(), (0, 0));
-    assert!(matches!(writer.acquire().await, Err(sqlx::Error::PoolClosed)));
+    assert!(matches!(writer.lend().await, Err(sqlx::Error::PoolClosed)));
 }
