@@ -220,7 +220,8 @@ pub enum Purpose {
 
 /// The data of a wasmtime store.
 pub struct CellStore {
-    wasi: WasiCtx,
+    /// Made when the guest first asks: most calls ask nothing, and its sources of randomness are a good part of a fresh store.
+    wasi: Option<Box<WasiCtx>>,
     http: WasiHttpCtx,
     table: ResourceTable,
     /// The request.
@@ -255,7 +256,7 @@ pub struct CellStore {
 }
 
 impl CellStore {
-    /// The data of a new invocation. The WASI context grants nothing: no file, no socket, no environment.
+    /// The data of a new invocation.
     #[must_use]
     pub fn new(
         tree: Arc<Tree>,
@@ -267,13 +268,8 @@ impl CellStore {
         purpose: Purpose,
     ) -> Self {
         let printer = Printer::new(&version, &tree);
-        let wasi = WasiCtx::builder()
-            .max_random_size(limit::WASI_RANDOM_BYTES_MAX)
-            .stdout(printer.clone())
-            .stderr(printer.of_errors())
-            .build();
         Self {
-            wasi,
+            wasi: None,
             http: http_limits(),
             table: resources(),
             tree,
@@ -422,6 +418,15 @@ fn http_limits() -> WasiHttpCtx {
     http
 }
 
+/// A WASI context that grants nothing: no file, no socket, no environment.
+fn wasi_of(printer: &Printer) -> WasiCtx {
+    WasiCtx::builder()
+        .max_random_size(limit::WASI_RANDOM_BYTES_MAX)
+        .stdout(printer.clone())
+        .stderr(printer.of_errors())
+        .build()
+}
+
 /// A table that cannot grow without end.
 fn resources() -> ResourceTable {
     let mut table = ResourceTable::new();
@@ -433,7 +438,8 @@ impl WasiView for CellStore {
     // Once for each call of the guest: the linked functions ask for it, nothing else does.
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.count_wasi();
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        let Self { wasi, printer, table, .. } = self;
+        WasiCtxView { ctx: wasi.get_or_insert_with(|| Box::new(wasi_of(printer))), table }
     }
 }
 
