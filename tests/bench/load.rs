@@ -270,9 +270,7 @@ fn report(samples: &[Sample], seconds: f64, missed: u64) {
     }
     for (kind, samples) in &kinds {
         let name = kind.and_then(|kind| Some(kind.to_possible_value()?.get_name().to_owned()));
-        let good = |sample: &&&Sample| (200..300).contains(&sample.status);
-        let mut took: Vec<Duration> = samples.iter().filter(good).map(|sample| sample.took).collect();
-        took.sort_unstable();
+        let mut took = good(samples.iter().copied());
         let served = took.len();
         let broken = samples.iter().filter(|sample| sample.status == 0).count();
         if took.is_empty() {
@@ -293,11 +291,17 @@ fn report(samples: &[Sample], seconds: f64, missed: u64) {
     println!("SENT {:.1} MISSED {missed}", per_second(samples.len(), seconds));
 }
 
-/// The p99 of the good ones, in milliseconds; none without one.
-fn p99<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<f64> {
+/// How long the good ones took, sorted.
+fn good<'a>(samples: impl Iterator<Item = &'a Sample>) -> Vec<Duration> {
     let good = samples.filter(|sample| (200..300).contains(&sample.status));
     let mut took: Vec<Duration> = good.map(|sample| sample.took).collect();
     took.sort_unstable();
+    took
+}
+
+/// The p99 of the good ones, in milliseconds; none without one.
+fn p99<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<f64> {
+    let took = good(samples);
     (!took.is_empty()).then(|| percentile(&took, 0.99))
 }
 

@@ -160,10 +160,12 @@ fn unusable(path: &Path, error: &io::Error) -> StorageError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
+    use crate::id;
 
     #[tokio::test]
     async fn a_statement_of_many_rows_writes_to_no_other_file() {
-        let folder = std::env::temp_dir().join(uuid::Uuid::new_v4().simple().to_string());
+        let folder = std::env::temp_dir().join(format!("aibos-writes-{}", id::uuid(&Clock::System)));
         let storage = SqliteStorage::open(&format!("sqlite://{}/kernel.db", folder.display())).await.unwrap();
         let asked = async |connection: &mut SqliteConnection| {
             let built: Vec<String> = sqlx::query_scalar("pragma compile_options").fetch_all(&mut *connection).await?;
