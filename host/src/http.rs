@@ -3,6 +3,7 @@
 pub mod cell;
 pub mod edge;
 pub mod input;
+mod measure;
 pub mod openapi;
 pub mod operation;
 pub mod output;

@@ -5,26 +5,28 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, HeaderName, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use memchr::memmem;
-use metrics::{Label, SharedString};
+use metrics::SharedString;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::input::{Raw, is_json};
+use super::measure;
 use super::operation::Route;
 use super::problem::{Code, Problem};
 use crate::audit::{Outcome, Party};
@@ -149,28 +151,9 @@ impl Exchange {
     fn end(self, kernel: &Kernel, answer: Result<Response, Problem>) -> Response {
         let mut response = answer.unwrap_or_else(|problem| problem.render(&self.path, self.correlation));
         finish(kernel, response.headers_mut(), self.correlation, self.origin.as_ref());
-        let labels = vec![
-            Label::from_static_parts("method", known(&self.method)),
-            Label::new("route", self.label),
-            Label::new("status", text_of(response.status())),
-        ];
-        metrics::histogram!("api_request_duration_seconds", labels.clone())
-            .record(self.started.elapsed().as_secs_f64());
-        metrics::counter!("api_request_total", labels).increment(1);
+        measure::answered(&self.method, self.label, response.status(), self.started.elapsed());
         response
     }
-}
-
-/// The method as a label: a client may send any word.
-fn known(method: &Method) -> &'static str {
-    const KNOWN: [&str; 7] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"];
-    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
-}
-
-/// The status as a label. Each text is made once.
-fn text_of(status: StatusCode) -> SharedString {
-    static TEXTS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| (0..1000).map(|code| code.to_string().into()).collect());
-    TEXTS.get(usize::from(status.as_u16())).map_or(SharedString::const_str("other"), |text| Arc::clone(text).into())
 }
 
 /// The answer to a browser that asks before a request from a listed origin (Fetch, section 4.8).
@@ -277,17 +260,24 @@ impl Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        let Some(mut body) = self.0.take().filter(|body| !body.is_end_stream()) else { return };
+        let Some(body) = self.0.take().filter(|body| !body.is_end_stream()) else { return };
+        let mut rest = Box::pin(drain(body));
+        // A short body came with its head.
+        if rest.as_mut().now_or_never().is_some() {
+            return;
+        }
         #[expect(clippy::disallowed_methods, reason = "bounded in bytes and time, and nobody waits for it")]
-        tokio::spawn(tokio::time::timeout(limit::DRAIN_TIMEOUT, async move {
-            let mut left = limit::DRAIN_BYTES_MAX;
-            while let Some(Ok(frame)) = body.frame().await {
-                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-                if left == 0 {
-                    break;
-                }
-            }
-        }));
+        tokio::spawn(tokio::time::timeout(limit::DRAIN_TIMEOUT, rest));
+    }
+}
+
+async fn drain(mut body: Body) {
+    let mut left = limit::DRAIN_BYTES_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        if left == 0 || body.is_end_stream() {
+            break;
+        }
     }
 }
 
@@ -374,6 +364,8 @@ fn finish(kernel: &Kernel, headers: &mut HeaderMap, correlation: CorrelationId, 
         ),
         (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
     ];
+    // All that a reply usually has, at once.
+    headers.reserve(FIXED.len() + 5);
     for (name, value) in FIXED {
         headers.insert(name, value);
     }

@@ -145,6 +145,21 @@ pub struct FieldError {
     pub message: String,
 }
 
+/// A problem as its reply shows it (RFC 9457, section 3).
+#[derive(Serialize)]
+struct Members<'a> {
+    #[serde(rename = "type")]
+    about: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+    code: &'static str,
+    correlation_id: CorrelationId,
+    #[serde(flatten)]
+    extra: &'a Map<String, Value>,
+}
+
 /// A failure on its way to the client.
 #[derive(Debug)]
 pub struct Problem {
@@ -220,16 +235,17 @@ impl Problem {
     pub fn render(&self, path: &str, correlation: CorrelationId) -> Response {
         metrics::counter!("api_errors_total", "code" => self.code.as_str()).increment(1);
         let status = self.code.status();
-        let mut body = Map::new();
-        body.insert("type".into(), "about:blank".into());
-        body.insert("title".into(), self.code.title().into());
-        body.insert("status".into(), status.as_u16().into());
-        body.insert("detail".into(), self.detail.clone().into());
-        body.insert("instance".into(), path.into());
-        body.insert("code".into(), self.code.as_str().into());
-        body.insert("correlation_id".into(), correlation.to_string().into());
-        body.extend(self.extra.clone());
-        let mut response = Response::new(Body::from(Value::Object(body).to_string()));
+        let body = Members {
+            about: "about:blank",
+            title: self.code.title(),
+            status: status.as_u16(),
+            detail: &self.detail,
+            instance: path,
+            code: self.code.as_str(),
+            correlation_id: correlation,
+            extra: &self.extra,
+        };
+        let mut response = Response::new(Body::from(serde_json::to_vec(&body).unwrap_or_default()));
         *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(methods) = self.allowed.as_ref().and_then(|methods| HeaderValue::from_str(methods).ok()) {
