@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Opened by the first request, and again after one that failed.
+/// Opened by the first request if not before, and again after one that failed.
 #[derive(Debug)]
 pub(crate) struct Connection {
     server: SocketAddr,
@@ -25,10 +25,8 @@ impl Connection {
     /// Sends a request and answers the status of its reply.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> io::Result<u16> {
         // Whoever gives up in the middle leaves no stream behind on which the next would read the rest.
-        let mut stream = match self.stream.take() {
-            Some(stream) => stream,
-            None => self.open().await?,
-        };
+        self.open().await?;
+        let mut stream = self.stream.take().ok_or(io::ErrorKind::NotConnected)?;
         stream.write_all(request).await?;
         self.buffer.clear();
         let reply = loop {
@@ -45,14 +43,19 @@ impl Connection {
         Ok(reply.status)
     }
 
-    async fn open(&self) -> io::Result<TcpStream> {
+    /// Connects, unless it is connected.
+    pub(crate) async fn open(&mut self) -> io::Result<()> {
+        if self.stream.is_some() {
+            return Ok(());
+        }
         let socket = TcpSocket::new_v4()?;
         if let Some(from) = self.from {
             socket.bind(SocketAddr::new(from, 0))?;
         }
         let stream = socket.connect(self.server).await?;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        self.stream = Some(stream);
+        Ok(())
     }
 }
 

@@ -25,6 +25,8 @@ use tokio::task::JoinSet;
 
 /// A request that is later than this is not sent any more: the generator has no connection or no time for it.
 const LATE_MAX: Duration = Duration::from_secs(1);
+/// Until the server has taken the connections that were opened before.
+const SETTLES: Duration = Duration::from_millis(500);
 /// What is looked at when a server recovers.
 const WINDOW: Duration = Duration::from_millis(100);
 /// Users with a password, as `serve --people` makes them.
@@ -50,6 +52,9 @@ struct Options {
     /// Requests a second that are due; a closed loop when absent.
     #[arg(long)]
     rate: Option<f64>,
+    /// Opens the connections before the time begins: the clients were there already.
+    #[arg(long)]
+    connected: bool,
     /// From where the connections come.
     #[arg(long, value_enum, default_value_t = Origin::OneAddress)]
     from: Origin,
@@ -110,8 +115,6 @@ impl FromStr for Share {
 /// What all connections share.
 #[derive(Debug)]
 struct Plan {
-    server: SocketAddr,
-    from: Origin,
     tokens: Vec<String>,
     /// The kinds in the order in which they are sent, again and again.
     order: Vec<Kind>,
@@ -137,10 +140,15 @@ struct Sample {
 async fn main() {
     let options = Options::parse();
     let tokens = std::fs::read_to_string(&options.tokens).expect("the file of tokens can be read");
+    let mut connections: Vec<Connection> = (0..options.connections).map(|number| options.connection(number)).collect();
+    if options.connected {
+        for connection in &mut connections {
+            connection.open().await.expect("the kernel takes a connection");
+        }
+        tokio::time::sleep(SETTLES).await;
+    }
     let begins = Instant::now();
     let plan = Arc::new(Plan {
-        server: options.server,
-        from: options.from,
         tokens: tokens.lines().map(str::to_owned).collect(),
         order: order(&options.mix),
         rate: options.rate,
@@ -151,8 +159,8 @@ async fn main() {
         missed: AtomicU64::new(0),
     });
     let mut clients = JoinSet::new();
-    for number in 0..options.connections {
-        clients.spawn(client(Arc::clone(&plan), number));
+    for (number, connection) in (0..).zip(connections) {
+        clients.spawn(client(Arc::clone(&plan), number, connection));
     }
     let samples = clients.join_all().await.concat();
     let missed = plan.missed.load(Ordering::Relaxed);
@@ -175,13 +183,13 @@ fn order(mix: &[Share]) -> Vec<Kind> {
 }
 
 /// Sends until the end and cuts off what is under way then.
-async fn client(plan: Arc<Plan>, number: u32) -> Vec<Sample> {
-    let from = match plan.from {
-        Origin::OneAddress => None,
-        Origin::ManyAddresses => Some(IpAddr::V4(Ipv4Addr::from_bits(0x7f01_0001 + number))),
-    };
-    let mut connection = Connection::new(plan.server, from);
+async fn client(plan: Arc<Plan>, number: u32, connection: Connection) -> Vec<Sample> {
     let mut samples = Vec::new();
+    let _cut = tokio::time::timeout_at(plan.ends.into(), send(&plan, number, connection, &mut samples)).await;
+    samples
+}
+
+async fn send(plan: &Plan, number: u32, mut connection: Connection, samples: &mut Vec<Sample>) {
     for turn in 0.. {
         let index = plan.next.fetch_add(1, Ordering::Relaxed);
         let due = match plan.rate {
@@ -199,10 +207,19 @@ async fn client(plan: Arc<Plan>, number: u32) -> Vec<Sample> {
         }
         let kind = plan.order[usize::try_from(index).unwrap_or(0) % plan.order.len()];
         let request = plan.request(kind, index, number, turn);
-        let Ok(status) = tokio::time::timeout_at(plan.ends.into(), connection.exchange(&request)).await else { break };
+        let status = connection.exchange(&request).await;
         samples.push(Sample { kind, status: status.unwrap_or(0), took: due.elapsed(), at: plan.begins.elapsed() });
     }
-    samples
+}
+
+impl Options {
+    fn connection(&self, number: u32) -> Connection {
+        let from = match self.from {
+            Origin::OneAddress => None,
+            Origin::ManyAddresses => Some(IpAddr::V4(Ipv4Addr::from_bits(0x7f01_0001 + number))),
+        };
+        Connection::new(self.server, from)
+    }
 }
 
 impl Plan {
