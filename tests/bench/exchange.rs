@@ -25,8 +25,10 @@ impl Connection {
     /// Sends a request and answers the status of its reply.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> io::Result<u16> {
         // Whoever gives up in the middle leaves no stream behind on which the next would read the rest.
-        self.open().await?;
-        let mut stream = self.stream.take().ok_or(io::ErrorKind::NotConnected)?;
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => self.open().await?,
+        };
         stream.write_all(request).await?;
         self.buffer.clear();
         let reply = loop {
@@ -43,19 +45,20 @@ impl Connection {
         Ok(reply.status)
     }
 
-    /// Connects, unless it is connected.
-    pub(crate) async fn open(&mut self) -> io::Result<()> {
-        if self.stream.is_some() {
-            return Ok(());
-        }
+    /// Connects before the first request.
+    pub(crate) async fn connect(&mut self) -> io::Result<()> {
+        self.stream = Some(self.open().await?);
+        Ok(())
+    }
+
+    async fn open(&self) -> io::Result<TcpStream> {
         let socket = TcpSocket::new_v4()?;
         if let Some(from) = self.from {
             socket.bind(SocketAddr::new(from, 0))?;
         }
         let stream = socket.connect(self.server).await?;
         stream.set_nodelay(true)?;
-        self.stream = Some(stream);
-        Ok(())
+        Ok(stream)
     }
 }
 

@@ -143,7 +143,7 @@ async fn main() {
     let mut connections: Vec<Connection> = (0..options.connections).map(|number| options.connection(number)).collect();
     if options.connected {
         for connection in &mut connections {
-            connection.open().await.expect("the kernel takes a connection");
+            connection.connect().await.expect("the kernel takes a connection");
         }
         tokio::time::sleep(SETTLES).await;
     }

@@ -90,6 +90,12 @@ impl Output for NoContent {
 /// A JSON reply.
 #[must_use]
 pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    json_as(status, "application/json", body)
+}
+
+/// A reply of a media type that is written in JSON.
+#[must_use]
+pub fn json_as(status: StatusCode, media: &'static str, body: &impl Serialize) -> Response {
     let bytes = match serde_json::to_vec(body) {
         Ok(bytes) => bytes,
         Err(cause) => {
@@ -97,7 +103,7 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
             return with_type(StatusCode::INTERNAL_SERVER_ERROR, "application/problem+json", Vec::new());
         }
     };
-    with_type(status, "application/json", bytes)
+    with_type(status, media, bytes)
 }
 
 /// A reply of a media type.

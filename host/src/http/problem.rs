@@ -1,14 +1,14 @@
 //! The only file that knows status codes: every failure becomes an RFC 9457 problem with a stable code. What a client reads
 //! is written here or by the module that refused; the cause of an internal failure goes to the log and never leaves.
 
-use axum::body::Body;
 use axum::response::Response;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::output;
 use crate::auth::password::PasswordError;
 use crate::auth::throttle::Throttled;
 use crate::auth::token::TokenError;
@@ -245,9 +245,7 @@ impl Problem {
             correlation_id: correlation,
             extra: &self.extra,
         };
-        let mut response = Response::new(Body::from(serde_json::to_vec(&body).unwrap_or_default()));
-        *response.status_mut() = status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let mut response = output::json_as(status, "application/problem+json", &body);
         if let Some(methods) = self.allowed.as_ref().and_then(|methods| HeaderValue::from_str(methods).ok()) {
             response.headers_mut().insert(ALLOW, methods);
         }
